@@ -1,0 +1,232 @@
+"""The price book: the configuration as the request path sees it.
+
+Answers: what was configured? One `Book` is compiled from YAML at load, never
+changed, and swapped as a whole at reload; a request keeps the book it began
+with. Amounts are integers in the meter's smallest unit, instants and spans are
+integers in microseconds, sizes are bytes. Must not know YAML, sockets or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+from gateway.core.identity import KeyRecord
+from gateway.core.limits import RateLimit
+from gateway.core.periods import Period
+from gateway.core.pricing import Price
+from gateway.core.routes import RouteTable
+
+Network = IPv4Network | IPv6Network
+
+CallerKind = Literal["api_key", "browser", "anonymous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What is counted. An amount of 1 unit is 10**-decimals of the meter."""
+
+    name: str
+    decimals: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """Headers that the operator removes and sets, names in lower case."""
+
+    remove: frozenset[bytes] = frozenset()
+    set: tuple[tuple[bytes, bytes], ...] = ()  # (name as written, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One backend: where it is and how it is spoken to."""
+
+    name: str
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    base_path: str = ""  # no trailing slash; put before the client's target
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 60.0  # longest silence of the backend
+    total_timeout_s: float | None = None  # the whole exchange; None: no limit
+    pool_size: int = 64  # idle connections kept
+    max_connections: int = 1024  # connections open at once; more wait
+    verify_tls: bool = True
+    ca_file: str | None = None
+    host_header: Literal["rewrite", "keep"] = "rewrite"
+    request_headers: HeaderEdits = field(default_factory=HeaderEdits)
+    response_headers: HeaderEdits = field(default_factory=HeaderEdits)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a request is, where it goes and what it costs.
+
+    `prices` has one entry per caller kind that the route lets in.
+    """
+
+    name: str
+    operation: str
+    upstream: Upstream
+    prices: dict[str, Price]  # by CallerKind; a missing kind is not let in
+    methods: frozenset[str] = frozenset()  # empty: every method
+    host: str | None = None  # lower case, no port; "*.example.com" allowed
+    template: str = "/{path...}"
+    headers: tuple[tuple[str, str | None], ...] = ()  # (lower name, value or None: present)
+    limits: tuple[RateLimit, ...] = ()
+    max_body_bytes: int | None = None
+    project_param: str | None = None  # template parameter that names the project
+    pass_credential: bool = False
+    source: str = ""  # "file:line:column" in the configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A plan's amount of one meter per period, and what happens when it is gone."""
+
+    meter: str
+    amount: int
+    period: Period
+    on_exhausted: Literal["block", "overage"] = "block"
+    status: int = 429  # of the refusal: 402 or 429 are usual
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    name: str
+    allowances: tuple[Allowance, ...] = ()
+    limits: tuple[RateLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who pays. Declared in YAML or created at run time and kept in the store."""
+
+    id: str
+    plan: str
+    anchor_us: int = 0  # start of the account's first cycle
+    title: str = ""
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """One place where a credential may stand, tried in configured order."""
+
+    kind: Literal["bearer", "header", "query", "cookie"]
+    name: str = ""  # header (lower case), query parameter or cookie name
+    account: str | None = None  # cookie: the account that such calls belong to
+    secret: bytes | None = None  # cookie: HMAC key of signed cookies; None: the backend judges it
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    sources: tuple[CredentialSource, ...] = (CredentialSource("bearer"),)
+    anonymous_account: str | None = None
+    # what the backend is told, e.g. {"account": "X-Account", "user": "X-User"};
+    # keys: account, user, project, key, kind, plan
+    forward_headers: dict[str, str] = field(default_factory=dict)
+    failures_per_minute: int = 60  # bad credentials per source address before 429
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """An operator's own body for one refusal code; {fields} are filled in."""
+
+    status: int | None
+    content_type: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    cert_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    host: str
+    port: int
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Limits of the client side, each with a safe default."""
+
+    head_timeout_s: float = 10.0  # first byte of a request to the end of its head
+    body_timeout_s: float = 30.0  # longest silence inside a request body
+    write_timeout_s: float = 60.0  # longest time a client may refuse to read
+    keepalive_timeout_s: float = 75.0  # idle connection
+    max_line_bytes: int = 8190
+    max_header_bytes: int = 8190  # one field
+    max_headers: int = 100
+    max_body_bytes: int | None = None
+    max_connections: int = 10_000
+    max_connections_per_address: int | None = None
+    drain_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    dir: str
+    sync: Literal["always", "interval", "off"] = "interval"
+    sync_interval_s: float = 0.2
+    segment_bytes: int = 32 * 1024 * 1024
+    max_bytes: int = 2 * 1024 * 1024 * 1024  # unshipped journal
+    on_full: Literal["refuse", "pass"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    path: str  # SQLite file
+
+
+@dataclass(frozen=True, slots=True)
+class UsageApi:
+    """Where callers read their own usage on the proxy's listener."""
+
+    enabled: bool = True
+    summary_path: str = "/v1/usage"
+    activity_path: str = "/v1/usage/activity"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    """What the gateway adds to answers."""
+
+    ratelimit: bool = True  # RateLimit and RateLimit-Policy
+    x_ratelimit: bool = False  # X-RateLimit-Limit, -Remaining, -Reset
+    budget: bool = True  # X-Budget-Remaining
+    request_id: bool = True  # X-Request-Id
+    via: str = "tallygate"
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    version: str  # first 12 hex digits of the SHA-256 of the compiled sources
+    meters: dict[str, Meter]
+    upstreams: dict[str, Upstream]
+    routes: tuple[Route, ...]
+    table: RouteTable[Route]
+    unmatched: Route | None  # None: what no route names is refused with 404
+    plans: dict[str, Plan]
+    default_plan: str | None
+    accounts: dict[str, Account]  # declared in YAML
+    keys: dict[bytes, KeyRecord]  # declared in YAML, by SHA-256
+    limits: tuple[RateLimit, ...]  # apply to every request
+    identify: Identify
+    errors: dict[str, ErrorBody]  # by refusal code
+    trusted_proxies: tuple[Network, ...]
+    proxy_listener: Listener
+    admin_listener: Listener | None
+    server: ServerLimits
+    data_dir: str
+    journal: JournalSettings
+    store: StoreSettings
+    usage_api: UsageApi
+    response_headers: ResponseHeaders

@@ -1,0 +1,276 @@
+"""The client's connection: aiohttp's server protocol with our own request loop.
+
+aiohttp parses, queues pipelined requests and applies back-pressure to bodies.
+Ours are: one task per connection instead of one per request, deadlines for
+every phase (swept by the ticker), word to the backend's side when the client
+goes, raw bytes for WebSocket tunnels, and our own answer to what cannot be
+parsed. Written against aiohttp 3.14; tests/proxy/test_connection.py holds what
+it relies on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from gateway.core.book import Network
+from gateway.proxy.ticker import NEVER
+
+if TYPE_CHECKING:
+    from gateway.proxy.server import ProxyServer
+    from gateway.proxy.upstream import UpstreamConnection
+
+# What a connection is waiting for; each has its own deadline.
+IDLE, HEAD, BUSY, BODY, WRITE = range(5)
+
+# A chunked body may spend this many bytes on framing for each byte of content,
+# once it is larger than a few small chunks would be.
+CHUNK_OVERHEAD_MAX = 16
+CHUNK_OVERHEAD_FREE = 65_536
+# What is read and thrown away after an answer to an unread body, so that the
+# client can read the answer before the connection is reset.
+LINGER_BYTES_MAX = 1_048_576
+LINGER_S = 2.0
+
+PARSED_TOO_LONG = ("LineTooLong", "TooManyHeaders")
+
+
+class ClientConnection(RequestHandler):
+    """One client connection; `start` is its only task."""
+
+    __slots__ = (
+        "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
+        "tunnel", "body_raw", "tunnel_in",
+    )  # fmt: skip
+
+    def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
+        limits = server.limits
+        super().__init__(
+            server.manager,
+            loop=loop,
+            keepalive_timeout=0,  # the ticker watches, not a timer per connection
+            access_log=cast(Any, None),
+            max_line_size=limits.max_line_bytes,
+            max_headers=limits.max_headers,
+            max_field_size=limits.max_header_bytes,
+            read_bufsize=server.READ_BUFFER,
+            auto_decompress=False,
+        )
+        self.server = server
+        self.peer = ""
+        self.peer_address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
+        self.is_tls = False
+        self.phase = IDLE
+        self.deadline = NEVER
+        self.upstream: UpstreamConnection | None = None
+        self.tunnel: asyncio.Transport | None = None
+        self.tunnel_in = 0
+        self.body_raw = 0
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.peer} phase {self.phase}>"
+
+    # -- asyncio.Protocol -------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else "unix"
+        self.is_tls = transport.get_extra_info("sslcontext") is not None
+        refused = self.server.opened(self)
+        super().connection_made(transport)
+        self.deadline = self.server.ticker.now + self.server.head_ticks
+        if refused:
+            self.write(self.server.too_many)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.server.closed(self)
+        super().connection_lost(exc)
+        if self.upstream is not None:
+            self.upstream.fail("client_gone")
+
+    def data_received(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel_in += len(data)
+            self.tunnel.write(data)
+            return
+        super().data_received(data)
+        if self.phase == BODY:
+            self.body_raw += len(data)
+            self.deadline = self.server.ticker.now + self.server.body_ticks
+        elif self.phase == IDLE and not self._messages and data:
+            self.phase = HEAD
+            self.deadline = self.server.ticker.now + self.server.head_ticks
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.tunnel is not None and self.upstream is not None:
+            _pause(self.upstream.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.tunnel is not None and self.upstream is not None:
+            _resume(self.upstream.transport)
+
+    # -- the requests of this connection ------------------------------------
+
+    async def start(self) -> None:
+        """Serve one request after the other until either side has had enough."""
+        handle = self.server.handle
+        try:
+            while not self._force_close:
+                item = await self._next_message()
+                if item is None:
+                    break
+                message, payload = item
+                if isinstance(message, _ErrInfo):
+                    self._answer_unparsable(message)
+                    break
+                self.phase = BUSY
+                self.deadline = NEVER
+                keep_alive = await handle(self, message, payload)
+                if not payload.is_eof() and not await self._linger(payload):
+                    break
+                if not keep_alive or self.server.is_draining or self._upgraded:
+                    break
+                self.phase = IDLE
+                self.deadline = self.server.ticker.now + self.server.idle_ticks
+        except (ConnectionError, asyncio.CancelledError):
+            self.force_close()
+        finally:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_message(self) -> tuple[Any, StreamReader] | None:
+        if not self._messages:
+            if self.server.is_draining:
+                return None
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                return None  # closed while idle
+            finally:
+                self._waiter = None
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        return cast("tuple[RawRequestMessage, StreamReader]", (message, payload))
+
+    async def _linger(self, payload: StreamReader) -> bool:
+        """Read the rest of a body nobody wants; whether the connection is usable after."""
+        if self.transport is None:
+            return False
+        read = 0
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while read < LINGER_BYTES_MAX and not payload.is_eof():
+                    read += len(await payload.readany())
+        except Exception:  # timeout, broken body, client gone: all end it
+            return False
+        return payload.is_eof()
+
+    def _answer_unparsable(self, error: _ErrInfo) -> None:
+        """Say what could not be parsed and close; the log has no byte of it."""
+        too_long = type(error.exc).__name__ in PARSED_TOO_LONG or "Too many" in error.message
+        self.write(self.server.unparsable(self, too_long))
+
+    # -- writing ------------------------------------------------------------
+
+    def write(self, data: bytes) -> bool:
+        """Write to the client; False when it is gone."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        transport.write(data)
+        return True
+
+    async def drain(self) -> bool:
+        """Wait until the client reads on; False when it is gone or too slow."""
+        if self.transport is None:
+            return False
+        if self._paused:
+            phase, deadline = self.phase, self.deadline
+            self.phase = WRITE
+            self.deadline = self.server.ticker.now + self.server.write_ticks
+            try:
+                await self._drain_helper()
+            except ConnectionError:
+                return False
+            self.phase, self.deadline = phase, deadline
+        return self.transport is not None
+
+    def expect_body(self) -> None:
+        """The client's body is being read; its silence is limited from now on."""
+        self.phase = BODY
+        self.body_raw = 0
+        self.deadline = self.server.ticker.now + self.server.body_ticks
+
+    def expect_nothing(self) -> None:
+        """The backend is being waited for, which has deadlines of its own."""
+        self.phase = BUSY
+        self.deadline = NEVER
+
+    def is_wasteful(self, content: int) -> bool:
+        """Whether a chunked body spends absurdly much on its framing."""
+        return (
+            self.body_raw > CHUNK_OVERHEAD_FREE and self.body_raw > content * CHUNK_OVERHEAD_MAX
+        )
+
+    def expire(self, payload_error: type[Exception] = TimeoutError) -> None:
+        """The deadline of the current phase has passed."""
+        self.deadline = NEVER
+        if self.phase == HEAD:
+            self.write(self.server.head_timeout)
+            self.force_close()
+        elif self.phase == IDLE:
+            self.force_close()
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def take_tail(self) -> bytes:
+        """What the client sent behind an upgrade request, once."""
+        tail, self._message_tail = self._message_tail, b""
+        return tail
+
+    def open_tunnel(self, upstream: UpstreamConnection) -> None:
+        """From now on bytes go to and fro untouched."""
+        self.tunnel = upstream.transport
+        upstream.on_tunnel = self.transport
+        upstream.deadline = upstream.total_deadline = NEVER
+        if self._buffer_paused:
+            self._buffer_paused = False
+            _resume(self.transport)
+
+    def is_from(self, source: str, networks: tuple[Network, ...]) -> bool:
+        """Whether an address (text) lies in one of the networks."""
+        return address_in(source, networks)
+
+
+def address_in(source: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an IP address as text lies in one of the networks."""
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
+
+
+def _pause(transport: asyncio.Transport | None) -> None:
+    if transport is not None and not transport.is_closing():
+        transport.pause_reading()
+
+
+def _resume(transport: asyncio.Transport | None) -> None:
+    if transport is not None and not transport.is_closing():
+        transport.resume_reading()

@@ -1,0 +1,102 @@
+"""One request on its way through the gateway.
+
+One slotted object per request, filled in by the steps in the order of
+proxy/handler.py: head, identify, route, price, admit, forward, settle. It is
+also what the hot state is asked with (state/base.py: Ask).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.streams import StreamReader
+
+from gateway.core.book import Book, Route, Upstream
+from gateway.core.limits import RateLimit
+from gateway.core.pricing import Charges
+from gateway.core.target import Target
+from gateway.state.base import AccountState, Hold
+
+if TYPE_CHECKING:
+    from gateway.proxy.caller import Caller
+    from gateway.proxy.connection import ClientConnection
+
+NO_LENGTH = -1  # the body is chunked
+NO_BODY = 0
+
+
+class Exchange:
+    """A request, what was decided of it, and what became of it."""
+
+    __slots__ = (
+        # the client's side
+        "book", "connection", "payload", "method", "raw_target", "is_http11", "keep_alive",
+        "time_us", "event_id", "request_id",
+        # from the head (proxy/head.py)
+        "target", "host", "headers", "raw_headers", "kept", "body_length", "expects_continue",
+        "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
+        # decided on the path
+        "caller", "route", "project", "charges", "limits", "policy", "hold", "open_seq",
+        # what became of it
+        "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
+        "body_error",
+    )  # fmt: skip
+
+    book: Book
+    connection: ClientConnection
+    payload: StreamReader
+    target: Target
+    caller: Caller
+    route: Route
+
+    def __init__(
+        self,
+        book: Book,
+        connection: ClientConnection,
+        payload: StreamReader,
+        time_us: int,
+        event_id: str,
+    ) -> None:
+        self.book = book
+        self.connection = connection
+        self.payload = payload
+        self.time_us = time_us
+        self.event_id = self.request_id = event_id
+        self.keep_alive = True
+        self.source = connection.peer
+        self.project = ""
+        self.charges: Charges = ()
+        self.hold: Hold | None = None
+        self.open_seq = 0
+        self.status = 0
+        self.outcome = ""
+        self.head_sent = False
+        self.bytes_in = self.bytes_out = 0
+        self.sent_us = self.answered_us = 0
+        self.body_error: str | None = None
+        self.method: str = ""
+        self.raw_target: str = ""
+        self.limits: tuple[RateLimit, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.event_id} {self.method} {self.outcome or 'in flight'}>"
+
+    @property
+    def account(self) -> AccountState:
+        return self.caller.account
+
+    @property
+    def key_id(self) -> str:
+        return self.caller.key_id
+
+    @property
+    def user(self) -> str:
+        return self.caller.user
+
+    @property
+    def route_name(self) -> str:
+        return self.route.name
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.route.upstream

@@ -1,0 +1,261 @@
+"""Forward: the request to the backend, the answer to the client, both as streams.
+
+Question: what came of the exchange with the backend? Invariants: the event is
+in the journal before the last byte goes to the client; an answer that broke
+off is never ended cleanly; a request is sent twice only when it is safe to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.core.refusals import Refusal
+from gateway.proxy.answer import admitted_head, connection_line, date_line, status_line
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.outcome import Failure, Settle
+from gateway.proxy.pool import Pool, Unreachable
+from gateway.proxy.request_head import request_head
+from gateway.proxy.ticker import ticks
+from gateway.proxy.upload import Upload
+from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.websocket import tunnel
+
+# Sending these again does what sending them once did (RFC 9110 9.2.2).
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+# How the backend's failures are told to the client, and what the event says.
+FAILURES = {
+    "timeout": "upstream_timeout",
+    "closed": "upstream_error",
+    "bad_answer": "upstream_error",
+}
+
+async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
+    """Carry one admitted request through; None when an answer was begun.
+
+    `settle(x, outcome)` is called once, before the last byte; not for a Failure.
+    """
+    upload = Upload(x)
+    try:
+        upstream = await _send(x, pool, upload)
+        if isinstance(upstream, Failure):
+            return upstream
+        try:
+            return await _relay(x, upstream, upload, settle)
+        finally:
+            x.connection.upstream = None
+            await upload.stop()
+            if upload.is_done:
+                pool.release(upstream)
+            else:
+                upstream.fail("abandoned")
+    finally:
+        await upload.stop()
+
+
+async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection | Failure:
+    """Send the request and wait for the first news; once more if that is safe."""
+    data = request_head(x) + upload.take_whole()
+    may_repeat = upload.is_done and x.method in IDEMPOTENT and not x.is_websocket
+    for attempt in (1, 2):
+        upstream = pool.take_idle() if attempt == 1 else None
+        if upstream is None:
+            try:
+                upstream = await pool.connect()
+            except Unreachable as exc:
+                return Failure(exc.code, Refusal(exc.code))
+        if x.connection.transport is None:
+            pool.release(upstream)
+            return Failure("upload_aborted", None)
+        _begin(x, pool, upstream)
+        assert upstream.transport is not None
+        upstream.transport.write(data)
+        upload.start(upstream)
+        await upstream.wait()
+        if upstream.error != "closed" or upstream.got_bytes or not upstream.is_reused:
+            break
+        if not may_repeat:
+            break
+    return upstream
+
+
+def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection) -> None:
+    upstream.begin(x.method)
+    upstream.deadline = pool.read_deadline()
+    if pool.upstream.total_timeout_s is not None:
+        upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)
+    x.connection.upstream = upstream
+    x.sent_us = x.connection.server.now_us()
+
+
+async def _relay(
+    x: Exchange, upstream: UpstreamConnection, upload: Upload, settle: Settle
+) -> Failure | None:
+    """The answer: interim heads, the head, the body, the end."""
+    while not (upstream.head_done or upstream.complete or upstream.error):
+        await _interims(x, upstream, upload)
+        await upstream.wait()
+    await _interims(x, upstream, upload)
+    failure = _failed(x, upstream, upload)
+    if failure is not None:
+        return failure
+    while not (upstream.chunks or upstream.complete or upstream.length < 0):
+        await upstream.wait()
+        failure = _failed(x, upstream, upload)
+        if failure is not None:
+            return failure
+    if upstream.status == 101:
+        return await tunnel(x, upstream, settle)
+    x.status = upstream.status
+    x.answered_us = x.connection.server.now_us()
+    if not upload.is_done:
+        x.keep_alive = False  # the rest of the body is not worth waiting for
+    writer = _choose_framing(x, upstream)
+    if upstream.complete:
+        await _whole(x, upstream, writer, settle)
+    else:
+        await _stream(x, upstream, writer, settle)
+    return None
+
+
+def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> Failure | None:
+    """What a failed exchange is, as long as the client has seen nothing of it."""
+    if x.body_error is not None:
+        return Failure("body_error", Refusal(x.body_error))
+    if not upstream.error:
+        return None
+    if upstream.error == "client_gone":
+        return Failure("client_gone" if upload.is_done else "upload_aborted", None)
+    code = FAILURES.get(upstream.error, "upstream_error")
+    return Failure(code, Refusal(code))
+
+
+async def _interims(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> None:
+    """Pass on 1xx answers; 100 opens the client's body and is never sent unasked."""
+    for status, reason, lines in upstream.interims:
+        if status == 100:
+            upload.go_on()
+        if x.is_http11 and (status != 100 or x.expects_continue):
+            x.connection.write(b"".join((status_line(status, reason), *lines, b"\r\n")))
+            if status == 100:
+                x.expects_continue = False
+    upstream.interims.clear()
+
+
+class Framing(NamedTuple):
+    """How the answer's body is delimited for this client."""
+
+    lines: bytes
+    is_chunked: bool
+    has_body: bool
+
+
+def _choose_framing(x: Exchange, upstream: UpstreamConnection) -> Framing:
+    status = upstream.status
+    bodyless = x.method == "HEAD" or status in (204, 304)
+    if upstream.length >= 0:
+        # 204 has no Content-Length (RFC 9110 8.6); HEAD and 304 tell what GET would.
+        line = b"" if status == 204 else b"Content-Length: %d\r\n" % upstream.length
+        return Framing(line, False, not bodyless)
+    if bodyless:
+        if upstream.is_chunked and x.method == "HEAD" and x.is_http11:
+            return Framing(b"Transfer-Encoding: chunked\r\n", False, False)
+        return Framing(b"", False, False)
+    if x.is_http11:
+        return Framing(b"Transfer-Encoding: chunked\r\n", True, True)
+    x.keep_alive = False
+    return Framing(b"", False, True)
+
+
+def _head(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
+    x.head_sent = True
+    lines = upstream.lines
+    parts = [status_line(upstream.status, upstream.reason), *lines]
+    for pair in x.route.upstream.response_headers.set:
+        parts.append(b"%b: %b\r\n" % pair)
+    if not upstream.has_date:
+        parts.append(date_line())
+    parts.append(admitted_head(x))
+    parts.append(b"Via: 1.1 %b\r\n" % x.book.response_headers.via.encode())
+    parts.append(framing.lines)
+    parts.append(connection_line(x.is_http11, x.keep_alive))
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+async def _whole(
+    x: Exchange, upstream: UpstreamConnection, framing: Framing, settle: Settle
+) -> None:
+    """The backend has answered in full: one settlement, one write."""
+    body = upstream.take() if framing.has_body else b""
+    head = _head(x, upstream, framing)
+    x.bytes_out = len(body)
+    if framing.is_chunked:
+        body = _chunk(body) + _last_chunk(upstream)
+    on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
+    if on_disk is not None:
+        await on_disk
+    x.connection.write(head + body)
+
+
+async def _stream(
+    x: Exchange, upstream: UpstreamConnection, framing: Framing, settle: Settle
+) -> None:
+    """Pass the body on as it comes, no faster than the client reads."""
+    client = x.connection
+    client.write(_head(x, upstream, framing))
+    while not upstream.complete and not upstream.error:
+        data = upstream.take()
+        if data:
+            x.bytes_out += len(data)
+            client.write(_chunk(data) if framing.is_chunked else data)
+            if client.writing_paused:
+                await _wait_for_client(x, upstream)
+        await upstream.wait()
+    data = upstream.take()
+    if upstream.error or client.transport is None:
+        settle(x, _broken(x, upstream))
+        _abort(x)
+        return
+    x.bytes_out += len(data)
+    if framing.is_chunked:
+        data = _chunk(data) + _last_chunk(upstream)
+    on_disk = settle(x, "charged")
+    if on_disk is not None:
+        await on_disk
+    client.write(data)
+    if not await client.drain():
+        x.keep_alive = False
+
+
+def _broken(x: Exchange, upstream: UpstreamConnection) -> str:
+    if x.connection.transport is None or upstream.error in ("", "client_gone"):
+        return "client_gone"
+    return FAILURES.get(upstream.error, "upstream_error")
+
+
+def _abort(x: Exchange) -> None:
+    """Break the client's connection, so that nobody takes the part for the whole."""
+    x.keep_alive = False
+    if x.connection.transport is not None:
+        x.connection.transport.abort()
+
+
+async def _wait_for_client(x: Exchange, upstream: UpstreamConnection) -> None:
+    transport = upstream.transport
+    if transport is not None and not transport.is_closing():
+        transport.pause_reading()
+        deadline, upstream.deadline = upstream.deadline, 1 << 62
+        if not await x.connection.drain():
+            upstream.fail("client_gone")
+            return
+        upstream.deadline = deadline
+        if not transport.is_closing():
+            transport.resume_reading()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _last_chunk(upstream: UpstreamConnection) -> bytes:
+    return b"0\r\n%b\r\n" % b"".join(upstream.trailers)

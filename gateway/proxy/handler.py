@@ -1,0 +1,288 @@
+"""The path of a request, in one function: `Proxy.handle`.
+
+    head -> identify -> route -> price -> admit -> [journal: open]
+         -> forward -> settle -> [journal: close] -> last byte
+
+Every step either goes on or says why not, as a value; what cannot be
+understood at all is `Malformed`. Whatever happens, an admitted request is
+settled exactly once. Must not know YAML, SQL or where the journal lies.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import Future
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.core.book import Book, Plan, Route
+from gateway.core.limits import RateLimit
+from gateway.core.malformed import Malformed
+from gateway.core.refusals import Refusal
+from gateway.core.routes import Miss
+from gateway.proxy.answer import refusal_answer, refusal_status
+from gateway.proxy.directory import Directory
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.forward import Failure, forward
+from gateway.proxy.head import HeadRules, read_head
+from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, identify
+from gateway.proxy.ids import EventIds
+from gateway.proxy.pool import Pool
+from gateway.proxy.request_head import find_source
+from gateway.proxy.settle import settle
+from gateway.proxy.tally import Tally
+from gateway.state.memory import MemoryState
+
+if TYPE_CHECKING:
+    from gateway.proxy.connection import ClientConnection
+
+
+class JournalFull(Exception):
+    """No event can be recorded; raised by the journal when a request would be opened."""
+
+
+class Recorder(Protocol):
+    """What the path needs of the journal (gateway/journal/writer.py)."""
+
+    def write_open(
+        self,
+        event_id: str,
+        time_us: int,
+        account: str,
+        route: str,
+        charges: tuple[tuple[str, int], ...],
+    ) -> int: ...
+
+    def write_close(self, fields: tuple[object, ...]) -> int: ...
+
+    def on_disk(self, seq: int) -> Future[None] | None:
+        """A future when the record must be on the disk before the answer ends."""
+        ...
+
+
+OwnAnswer = Callable[[Exchange], bytes]
+LimitSet = tuple[tuple[RateLimit, ...], bytes]
+UNMETERED = -1
+
+
+def wall_clock_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+class Proxy:
+    """Everything a request meets. `use` swaps the book; requests keep theirs."""
+
+    def __init__(
+        self,
+        book: Book,
+        state: MemoryState,
+        directory: Directory,
+        journal: Recorder,
+        tally: Tally,
+        make_pool: Callable[[Book, str], Pool],
+        own_paths: dict[str, OwnAnswer],
+        now_us: Callable[[], int] = wall_clock_us,
+    ) -> None:
+        self.state = state
+        self.directory = directory
+        self.journal = journal
+        self.tally = tally
+        self.now_us = now_us
+        self.ids = EventIds()
+        self.failures = FailureCounter(book.identify.failures_per_minute)
+        self.pools: dict[str, Pool] = {}
+        self._make_pool = make_pool
+        self.use(book, own_paths)
+
+    def use(self, book: Book, own_paths: dict[str, OwnAnswer]) -> None:
+        """Take another book, at once and whole."""
+        pools = {}
+        for name, upstream in book.upstreams.items():
+            old = self.pools.get(name)
+            same = old is not None and old.upstream == upstream
+            pools[name] = old if old is not None and same else self._make_pool(book, name)
+        for name, pool in self.pools.items():
+            if pools.get(name) is not pool:
+                pool.close()
+        self.pools = pools
+        self.book = book
+        self.own_paths = own_paths
+        self.rules = HeadRules(book)
+        self.failures.per_minute = book.identify.failures_per_minute
+        self.directory.use(book)
+        self._limit_sets: dict[tuple[str, str], LimitSet] = {}
+        routes = book.routes if book.unmatched is None else (*book.routes, book.unmatched)
+        self._lets_anonymous_in = any("anonymous" in route.prices for route in routes)
+
+    async def handle(
+        self, connection: ClientConnection, message: RawRequestMessage, payload: StreamReader
+    ) -> bool:
+        """Serve one request; whether the connection may be used for the next."""
+        now_us = self.now_us()
+        x = Exchange(self.book, connection, payload, now_us, self.ids.next(now_us))
+        try:
+            read_head(x, message, self.rules)
+            find_source(x, self.rules.trusted)
+            refusal = identify(x, self.book.identify, self.directory, self.failures)
+            if refusal is None:
+                own_answer = self.own_paths.get(x.target.canonical)
+                if own_answer is not None:
+                    return connection.write(own_answer(x)) and x.keep_alive
+                refusal = self._route_and_price(x) or self._admit(x) or self._open(x)
+            if refusal is not None:
+                return self._refuse(x, refusal)
+            failure = await forward(x, self.pools[x.route.upstream.name], self.settle)
+            if failure is not None:
+                self._fail(x, failure)
+        except Malformed as exc:
+            self._refuse_malformed(x, exc)
+        except Exception as exc:
+            self._broken(x, exc)
+        finally:
+            if x.hold is not None and x.hold.is_open:
+                self.settle(x, "gateway_error")
+        return x.keep_alive
+
+    def _route_and_price(self, x: Exchange) -> Refusal | None:
+        """Set route, project, charges and limits."""
+        book, caller = x.book, x.caller
+        found = book.table.match(x.method, x.host, x.target.canonical, x.headers)
+        if type(found) is Miss:
+            if book.unmatched is None:
+                return self._missed(x, found)
+            x.route = route = book.unmatched
+            x.project = caller.project
+        else:
+            x.route = route = found[0]
+            x.project = found[1].get(route.project_param or "", caller.project)
+        price = route.prices.get(caller.kind)
+        if price is None:
+            return UNAUTHORIZED if caller.kind == "anonymous" else Refusal("caller_not_allowed")
+        key = caller.key
+        if key is not None and key.routes is not None and route.name not in key.routes:
+            return Refusal("forbidden_route")
+        most = route.max_body_bytes or book.server.max_body_bytes
+        if most is not None and x.body_length > most:
+            return Refusal("body_too_large", detail=f"The body may have {most} bytes.")
+        x.charges = price.charges
+        x.limits, x.policy = self._limit_set(caller.account.plan, route)
+        return None
+
+    def _missed(self, x: Exchange, miss: Miss) -> Refusal:
+        if x.caller.kind == "anonymous" and not self._lets_anonymous_in:
+            return UNAUTHORIZED
+        if miss.allowed:
+            allow = ", ".join(sorted(miss.allowed))
+            return Refusal("method_not_allowed", headers=(("Allow", allow),))
+        return Refusal("route_not_found")
+
+    def _limit_set(self, plan: Plan, route: Route) -> LimitSet:
+        """The limits of a request and their RateLimit-Policy, made once per plan and route."""
+        found = self._limit_sets.get((plan.name, route.name))
+        if found is None:
+            limits = (*self.book.limits, *plan.limits, *route.limits)
+            members = [limit.policy for limit in limits if limit.policy]
+            meters = {meter for p in route.prices.values() for meter, _ in p.charges}
+            for allowance in plan.allowances:
+                if allowance.meter in meters:
+                    members.append(self._allowance_policy(allowance.meter, plan))
+            found = self._limit_sets[plan.name, route.name] = (limits, b", ".join(members))
+        return found
+
+    def _allowance_policy(self, meter: str, plan: Plan) -> bytes:
+        allowance = next(a for a in plan.allowances if a.meter == meter)
+        span = allowance.period.span(self.now_us(), 0)
+        whole = allowance.amount // 10 ** self.book.meters[meter].decimals
+        seconds = (span.end_us - span.start_us) // 1_000_000
+        return b'"%b";q=%d;w=%d' % (meter.encode(), whole, seconds)
+
+    def _admit(self, x: Exchange) -> Refusal | None:
+        decision = self.state.admit(x)
+        if type(decision) is Refusal:
+            return decision
+        x.hold = decision  # type: ignore[assignment]
+        return None
+
+    def _open(self, x: Exchange) -> Refusal | None:
+        """Journal: a request is on its way. A full journal refuses or lets pass unmetered."""
+        try:
+            x.open_seq = self.journal.write_open(
+                x.event_id, x.time_us, x.caller.account.account.id, x.route.name, x.charges
+            )
+        except JournalFull:
+            if x.book.journal.on_full == "pass":
+                x.open_seq = UNMETERED
+                return None
+            assert x.hold is not None
+            self.state.release(x.hold)
+            return Refusal("journal_full", retry_after_s=5)
+        return None
+
+    def settle(self, x: Exchange, outcome: str) -> Future[None] | None:
+        """Charge or release, and write the event; see proxy/settle.py."""
+        now_us = self.now_us()
+        if x.open_seq == UNMETERED:
+            assert x.hold is not None
+            self.state.release(x.hold)
+            self.tally.unmetered(x)
+            return None
+        seq = settle(x, outcome, self.state, self.journal, now_us)
+        self.tally.settled(x, now_us)
+        return self.journal.on_disk(seq)
+
+    def _refuse(self, x: Exchange, refusal: Refusal) -> bool:
+        """Answer a refusal; it costs nothing and is counted."""
+        x.status = refusal_status(refusal, x.book)
+        self.tally.refused(x, refusal)
+        if not x.payload.is_eof() and (x.expects_continue or x.body_length > 65_536):
+            x.keep_alive = False  # the body that comes, or not, is nobody's request
+        self._send_refusal(x, refusal)
+        return x.keep_alive
+
+    def _fail(self, x: Exchange, failure: Failure) -> None:
+        """The backend or the client failed: settle, then say so to whoever is there."""
+        refusal = failure.refusal
+        x.status = refusal_status(refusal, x.book) if refusal else 0
+        self.settle(x, failure.outcome)
+        if refusal is None:
+            x.keep_alive = False
+            return
+        if not x.payload.is_eof():
+            x.keep_alive = False
+        self._send_refusal(x, refusal)
+
+    def _refuse_malformed(self, x: Exchange, exc: Malformed) -> None:
+        x.keep_alive = False
+        refusal = Refusal(exc.code, detail=exc.reason, status=exc.status)
+        if exc.status == 405:
+            refusal = Refusal(exc.code, exc.reason, 405, headers=(("Allow", ""),))
+        x.status = exc.status
+        self.tally.malformed(x, refusal)
+        self._send_refusal(x, refusal)
+
+    def _broken(self, x: Exchange, exc: Exception) -> None:
+        """A fault of our own: say so, log it with its request id, and close."""
+        self.tally.broken(x, exc)
+        x.keep_alive = False
+        if x.head_sent:
+            if x.connection.transport is not None:
+                x.connection.transport.abort()
+        else:
+            x.status = 500
+            self._send_refusal(x, Refusal("internal_error"))
+
+    def _send_refusal(self, x: Exchange, refusal: Refusal) -> None:
+        x.connection.write(
+            refusal_answer(
+                refusal,
+                book=x.book,
+                request_id=x.request_id,
+                method=x.method,
+                is_http11=x.is_http11,
+                keep_alive=x.keep_alive,
+            )
+        )

@@ -1,0 +1,111 @@
+"""The request as the backend gets it: one framing, our own headers, the rest untouched."""
+
+from __future__ import annotations
+
+from gateway.core.book import Upstream
+from gateway.proxy.connection import address_in
+from gateway.proxy.exchange import NO_LENGTH, Exchange
+
+_FOLD = bytes.maketrans(b"_.", b"--")
+
+
+def request_head(x: Exchange) -> bytes:
+    """The head's bytes, up to and with the empty line."""
+    upstream = x.route.upstream
+    target = upstream.base_path + x.target.path
+    if x.query is not None:
+        target = f"{target}?{x.query}"
+    # The target is ASCII: whatever else came in was refused by parse_target.
+    lines = [
+        f"{x.method} {target} HTTP/1.1\r\nHost: {_host(x, upstream)}\r\n".encode(
+            "utf-8", "surrogateescape"
+        )
+    ]
+    kept = x.kept
+    edits = upstream.request_headers
+    if edits.remove or edits.set:
+        gone = edits.remove | {name.lower() for name, _ in edits.set}
+        kept = [pair for pair in kept if pair[0].lower() not in gone]
+    if x.route.pass_credential:
+        kept = kept + [pair for _, pair in x.credentials if pair not in kept]
+    for pair in kept:
+        lines.append(b"%b: %b\r\n" % pair)
+    for pair in edits.set:
+        lines.append(b"%b: %b\r\n" % pair)
+    lines.append(_ours(x))
+    lines.append(x.caller.identity_head)
+    if x.body_length > 0:
+        lines.append(b"Content-Length: %d\r\n" % x.body_length)
+    elif x.body_length == NO_LENGTH:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif x.method in ("POST", "PUT", "PATCH"):
+        lines.append(b"Content-Length: 0\r\n")
+    if x.is_websocket:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    elif x.te_trailers:
+        lines.append(b"Connection: TE\r\nTE: trailers\r\n")
+    if x.expects_continue and x.body_length != 0:
+        lines.append(b"Expect: 100-continue\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def _host(x: Exchange, upstream: Upstream) -> str:
+    if upstream.host_header == "keep":
+        given = x.headers.get("Host")
+        if given:
+            return given
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    default = 443 if upstream.scheme == "https" else 80
+    return host if upstream.port == default else f"{host}:{upstream.port}"
+
+
+def _ours(x: Exchange) -> bytes:
+    """Where the request came from, as we saw it, and its id."""
+    connection = x.connection
+    came_by = connection.peer
+    if x.forwarded_for is not None and x.source != came_by:
+        came_by = f"{x.forwarded_for.decode('latin-1')}, {came_by}"
+    scheme = "https" if connection.is_tls else "http"
+    via = x.book.response_headers.via
+    host = x.headers.get("Host", "")
+    version = "1.1" if x.is_http11 else "1.0"
+    return (
+        f"X-Forwarded-For: {came_by}\r\nX-Forwarded-Proto: {scheme}\r\n"
+        f"X-Forwarded-Host: {host}\r\nVia: {version} {via}\r\nX-Request-Id: {x.request_id}\r\n"
+    ).encode("utf-8", "surrogateescape")
+
+
+def find_source(x: Exchange, trusted: tuple[object, ...]) -> None:
+    """Set `x.source`: the peer, or behind trusted proxies the nearest address that is not one.
+
+    The right-most address of X-Forwarded-For that no trusted proxy has is the
+    last one that somebody we trust has seen.
+    """
+    networks = trusted
+    peer = x.connection.peer
+    x.source = peer
+    if x.forwarded_for is None or not address_in(peer, networks):  # type: ignore[arg-type]
+        x.forwarded_for = None
+        return
+    for text in reversed(x.forwarded_for.decode("latin-1").split(",")):
+        address = _bare_address(text.strip())
+        if address is None:
+            return
+        x.source = address
+        if not address_in(address, networks):  # type: ignore[arg-type]
+            return
+
+
+def _bare_address(text: str) -> str | None:
+    """An address without port or brackets; None when it is none."""
+    import ipaddress
+
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,135 @@
+"""The proxy's listener: aiohttp's low-level server with our connections.
+
+Question: who is connected, and how long may they take? Accepts, limits and
+drains connections; one sweep per tick ends those whose deadline has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp.http_parser
+from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.core.refusals import Refusal
+from gateway.proxy.answer import refusal_answer
+from gateway.proxy.connection import IDLE, ClientConnection
+from gateway.proxy.handler import Proxy
+from gateway.proxy.ticker import Ticker, ticks
+
+Handle = Callable[[ClientConnection, RawRequestMessage, StreamReader], Awaitable[bool]]
+
+
+class ParserMissing(RuntimeError):
+    """aiohttp runs without its C parser, which reads requests differently."""
+
+
+def require_c_parser() -> None:
+    """Refuse to start on the pure-Python parser. Raises ParserMissing."""
+    module = aiohttp.http_parser.HttpRequestParser.__module__
+    if module != "aiohttp._http_parser":
+        raise ParserMissing(
+            "aiohttp's C parser is missing: expected aiohttp._http_parser, "
+            f"found {module}. Install a binary wheel of aiohttp, and unset AIOHTTP_NO_EXTENSIONS."
+        )
+
+
+class ProxyServer:
+    """Connections of the proxy's listener."""
+
+    READ_BUFFER = 262_144  # bytes of a body kept before the client is held back
+
+    def __init__(self, proxy: Proxy, ticker: Ticker) -> None:
+        require_c_parser()
+        self.proxy = proxy
+        self.ticker = ticker
+        self.connections: set[ClientConnection] = set()
+        self.is_draining = False
+        self.connections_total = 0
+        self._by_peer: dict[str, int] = {}
+        self.manager = web.Server(_never, handler_cancellation=False)
+        self.handle: Handle = proxy.handle
+        self.now_us = proxy.now_us
+        self.refresh()
+        ticker.add(self.sweep)
+
+    def refresh(self) -> None:
+        """Take the limits of the proxy's current book."""
+        self.limits = self.proxy.book.server
+        self.head_ticks = ticks(self.limits.head_timeout_s)
+        self.body_ticks = ticks(self.limits.body_timeout_s)
+        self.write_ticks = ticks(self.limits.write_timeout_s)
+        self.idle_ticks = ticks(self.limits.keepalive_timeout_s)
+        self.head_timeout = self._canned(Refusal("request_timeout"))
+        self.too_many = self._canned(Refusal("too_many_connections", retry_after_s=1))
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self, asyncio.get_running_loop())
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Count a connection in; whether it is one too many."""
+        self.connections.add(connection)
+        self.connections_total += 1
+        count = self._by_peer[connection.peer] = self._by_peer.get(connection.peer, 0) + 1
+        per_address = self.limits.max_connections_per_address
+        return (
+            len(self.connections) > self.limits.max_connections
+            or (per_address is not None and count > per_address)
+            or self.is_draining
+        )
+
+    def closed(self, connection: ClientConnection) -> None:
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        left = self._by_peer[connection.peer] - 1
+        if left:
+            self._by_peer[connection.peer] = left
+        else:
+            del self._by_peer[connection.peer]
+
+    def sweep(self, now: int) -> None:
+        """End connections whose deadline has passed."""
+        late = [c for c in self.connections if c.deadline < now]
+        for connection in late:
+            connection.expire()
+
+    def unparsable(self, connection: ClientConnection, too_long: bool) -> bytes:
+        """The answer to bytes that are no request."""
+        self.proxy.tally.unparsable()
+        refusal = Refusal("bad_request", detail="The request could not be parsed.")
+        if too_long:
+            refusal = Refusal("head_too_large")
+        return self._canned(refusal)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Let requests in flight finish; how many connections had to be cut."""
+        self.is_draining = True
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        for connection in tuple(self.connections):
+            if connection.phase == IDLE:
+                connection.close()
+        while self.connections and loop.time() < end_s:
+            await asyncio.sleep(0.02)
+        left = tuple(self.connections)
+        for connection in left:
+            if connection.transport is not None:
+                connection.transport.abort()
+        while self.connections and loop.time() < end_s + 1.0:
+            await asyncio.sleep(0.01)
+        return len(left)
+
+    def _canned(self, refusal: Refusal) -> bytes:
+        now_us = self.proxy.now_us()
+        request_id = self.proxy.ids.next(now_us)
+        return refusal_answer(refusal, book=self.proxy.book, request_id=request_id)
+
+
+async def _never(request: web.BaseRequest) -> Any:
+    """aiohttp's own request loop is not used (ClientConnection.start)."""
+    raise AssertionError("requests are served by ClientConnection.start")

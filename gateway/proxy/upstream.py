@@ -1,0 +1,321 @@
+"""One connection to a backend: bytes in, the parsed answer out.
+
+Question: what has the backend answered so far? Invariant: an answer is
+`complete` only when its framing says so; anything else that ends it is an
+`error`. Header lines are filtered and kept as bytes, ready to be written to
+the client; a long body of known length is passed on without the parser. Must
+not know callers, prices or the client's connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from gateway.proxy.ticker import NEVER
+
+if TYPE_CHECKING:
+    from gateway.proxy.pool import Pool
+
+# From this length on a body of known length goes past the parser: 64 KiB is
+# where copying it once more begins to show (bench/transfer.py).
+RAW_BODY_MIN = 65_536
+INTERIMS_MAX = 10  # 1xx answers to one request; more is a backend gone wrong
+HEAD_BYTES_MAX = 65_536  # of header lines in one answer
+
+# Meanings of the backend's header names; what is not here passes.
+DROP, LENGTH, CODING, CONNECTION, DATE, TRAILER = range(1, 7)
+HOP_BY_HOP: dict[bytes, int] = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"date": DATE,
+    b"trailer": TRAILER,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"proxy-authenticate": DROP,
+    b"te": DROP,
+    b"upgrade": DROP,
+}
+_FORBIDDEN_TRAILERS = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"authorization", b"set-cookie",
+     b"content-encoding", b"content-type", b"content-range", b"trailer", b"connection",
+     b"cache-control", b"www-authenticate", b"proxy-authenticate", b"te", b"upgrade")
+)  # fmt: skip
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Used for one exchange after another; `begin` makes it ready for the next."""
+
+    __slots__ = (
+        "pool", "transport", "meanings", "deadline", "total_deadline", "is_reused", "parser",
+        "waiter", "news", "method", "status", "reason", "lines", "line_bytes", "length",
+        "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
+        "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
+        "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.meanings = pool.meanings
+        self.parser: httptools.HttpResponseParser | None = None
+        self.is_reused = False
+        self.waiter: asyncio.Future[None] | None = None
+        self.drain_waiter: asyncio.Future[None] | None = None
+        self.write_paused = False
+        self.deadline = self.total_deadline = NEVER
+        self.complete = True
+        self.news = False
+        self.error = ""
+        self.on_tunnel: asyncio.Transport | None = None
+        self.begin("GET")
+        self.complete = True
+
+    def __repr__(self) -> str:
+        state = self.error or ("idle" if self.complete else "busy")
+        return f"<UpstreamConnection {self.pool.upstream.name} {state}>"
+
+    # -- one exchange -----------------------------------------------------
+
+    def begin(self, method: str) -> None:
+        """Forget the last answer and get ready for the next."""
+        if self.parser is None:
+            self.parser = httptools.HttpResponseParser(self)
+        self.method = method
+        self.status = 0
+        self.reason = b""
+        self.lines: list[bytes] = []
+        self.line_bytes = 0
+        self.length = -1
+        self.is_chunked = self.has_date = self.head_done = self.complete = False
+        self.error = ""
+        self.keep_alive = False
+        self.chunks: list[bytes] = []
+        self.trailers: list[bytes] = []
+        self.dropped: bytes = b""
+        self.interims: list[tuple[int, bytes, list[bytes]]] = []
+        self.in_interim = False
+        self.interim_count = self.received = self.raw_left = 0
+        self.extra = self.got_bytes = self.news = False
+        self.tunnel_data = b""
+
+    async def wait(self) -> None:
+        """Until there is news: a head, body bytes, the end or an error."""
+        if not self.news:
+            self.waiter = self.pool.loop.create_future()
+            try:
+                await self.waiter
+            finally:
+                self.waiter = None
+        self.news = False
+
+    def take(self) -> bytes:
+        """The body bytes that have come since the last call."""
+        chunks = self.chunks
+        if len(chunks) == 1:
+            data = chunks[0]
+        else:
+            data = b"".join(chunks)
+        self.chunks = []
+        return data
+
+    def fail(self, error: str) -> None:
+        """End the exchange with an error and the connection with it."""
+        if not self.complete and not self.error:
+            self.error = error
+        if self.transport is not None:
+            self.transport.abort()
+        self._wake()
+
+    async def drain(self) -> None:
+        """Until the backend takes more; returns at once when it is gone."""
+        if self.write_paused and self.transport is not None:
+            self.drain_waiter = self.pool.loop.create_future()
+            try:
+                await self.drain_waiter
+            finally:
+                self.drain_waiter = None
+
+    def _wake(self) -> None:
+        self.news = True
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- asyncio.Protocol -------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        until_close = self.head_done and self.length < 0 and not self.is_chunked
+        if not self.complete:
+            if until_close and exc is None and not self.error:
+                self.complete = True
+            elif not self.error:
+                self.error = "closed"
+        if self.drain_waiter is not None and not self.drain_waiter.done():
+            self.drain_waiter.set_result(None)
+        self.pool.lost(self)
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.drain_waiter is not None and not self.drain_waiter.done():
+            self.drain_waiter.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self.on_tunnel is not None:
+            self.received += len(data)
+            self.on_tunnel.write(data)
+            return
+        self.deadline = self.pool.read_deadline()
+        if self.complete:
+            # Nobody asked: a late extra byte, or an idle connection misused.
+            self.extra = True
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        self.got_bytes = True
+        if self.raw_left:
+            self._raw_body(data)
+        else:
+            self._parse(data)
+        if self.news and self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def _raw_body(self, data: bytes) -> None:
+        size = len(data)
+        if size > self.raw_left:
+            data = data[: self.raw_left]
+            self.extra = True
+            size = len(data)
+        self.chunks.append(data)
+        self.received += size
+        self.raw_left -= size
+        self.news = True
+        if self.raw_left == 0:
+            self.complete = True
+
+    def _parse(self, data: bytes) -> None:
+        assert self.parser is not None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self.tunnel_data = data[exc.args[0] :]
+            self.news = True
+            self.parser = None
+        except httptools.HttpParserError:
+            self.extra = True
+            self.parser = None
+            if not self.complete:
+                self.fail("bad_answer")
+        if self.complete or self.error or self.parser is None:
+            return
+        if self.head_done and self.length > RAW_BODY_MIN:
+            self.raw_left = self.length - self.received
+            self.parser = None
+
+    # -- httptools callbacks ----------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.extra = True
+
+    def on_status(self, status: bytes) -> None:
+        if not self.complete:
+            self.reason += status
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return
+        lower = name.lower()
+        meaning = self.meanings.get(lower)
+        if self.head_done:
+            if lower not in _FORBIDDEN_TRAILERS and meaning is None:
+                self.trailers.append(b"%b: %b\r\n" % (name, value))
+            return
+        if meaning is None:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif meaning != DROP:
+            self._special(meaning, name, value)
+        self.line_bytes += len(name) + len(value)
+        if self.line_bytes > HEAD_BYTES_MAX:
+            self.fail("bad_answer")
+
+    def _special(self, meaning: int, name: bytes, value: bytes) -> None:
+        if meaning == DATE:
+            self.has_date = True
+            self.lines.append(b"Date: %b\r\n" % value)
+        elif meaning == LENGTH:
+            if self.length >= 0 or not value.isdigit() or len(value) > 19:
+                self.fail("bad_answer")
+            else:
+                self.length = int(value)
+        elif meaning == CODING:
+            if self.is_chunked or value.lower() != b"chunked":
+                self.fail("bad_answer")
+            self.is_chunked = True
+        elif meaning == CONNECTION:
+            self.dropped += b"," + value.lower()
+        elif meaning == TRAILER:
+            self.lines.append(b"Trailer: %b\r\n" % value)
+
+    def on_headers_complete(self) -> None:
+        if self.complete or self.error:
+            return
+        assert self.parser is not None
+        status = self.parser.get_status_code()
+        if self.dropped:
+            self._drop_named()
+        if 100 <= status < 200 and status != 101:
+            self._interim(status)
+            return
+        if self.is_chunked and self.length >= 0:
+            self.fail("bad_answer")
+            return
+        self.status = status
+        self.head_done = True
+        self.keep_alive = self.parser.should_keep_alive()
+        if self.method == "HEAD":
+            self.parser = None  # it would wait for the body that never comes
+            self.complete = self.news = True
+        elif self.length < 0:
+            self.news = True  # a stream: its head is news by itself
+
+    def _interim(self, status: int) -> None:
+        self.interim_count += 1
+        if self.interim_count > INTERIMS_MAX:
+            self.fail("bad_answer")
+            return
+        self.interims.append((status, self.reason, self.lines))
+        self.reason, self.lines = b"", []
+        self.length, self.is_chunked, self.has_date = -1, False, False
+        self.in_interim = self.news = True
+
+    def _drop_named(self) -> None:
+        """Remove the headers that the backend's Connection header names."""
+        named = {token.strip() for token in self.dropped.split(b",")}
+        self.lines = [x for x in self.lines if x[: x.index(b":")].lower() not in named]
+        self.dropped = b""
+
+    def on_body(self, body: bytes) -> None:
+        if self.complete:
+            self.extra = True
+            return
+        self.chunks.append(body)
+        self.received += len(body)
+        self.news = True
+
+    def on_message_complete(self) -> None:
+        if self.in_interim:
+            self.in_interim = False
+        elif not self.complete and not self.error:
+            self.complete = self.news = True
