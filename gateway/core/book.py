@@ -30,6 +30,12 @@ class Meter:
     name: str
     decimals: int = 0
     title: str = ""
+    unit: int = 1  # 10**decimals, set from it
+    label: bytes = b""  # the name as header bytes, set from it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", 10**self.decimals)
+        object.__setattr__(self, "label", self.name.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,13 @@ class Upstream:
     host_header: Literal["rewrite", "keep"] = "rewrite"
     request_headers: HeaderEdits = field(default_factory=HeaderEdits)
     response_headers: HeaderEdits = field(default_factory=HeaderEdits)
+    authority: str = ""  # its Host header, set from host and port
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        authority = host if self.port == default else f"{host}:{self.port}"
+        object.__setattr__(self, "authority", authority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Route:
     project_param: str | None = None  # template parameter that names the project
     pass_credential: bool = False
     source: str = ""  # "file:line:column" in the configuration
+    project: str = ""  # of every call, instead of the key's; "" where project_param says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +218,10 @@ class ResponseHeaders:
     budget: bool = True  # X-Budget-Remaining
     request_id: bool = True  # X-Request-Id
     via: str = "tallygate"
+    via_line: bytes = b""  # of answers, set from `via`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "via_line", f"Via: 1.1 {self.via}\r\n".encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class RateLimit:
     burst: int
     id: str = ""  # unique in the book: "plan/free/hourly"; key of the hot state
     policy: bytes = field(default=b"", compare=False)  # its RateLimit-Policy member
+    label: bytes = field(default=b"", compare=False)  # the name as header bytes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.name.encode())
 
     @property
     def interval_us(self) -> int:
@@ -65,19 +69,22 @@ class Figures:
 class FixedWindow:
     """A counter for one subject; windows begin at multiples of the period."""
 
-    __slots__ = ("limit", "start_us", "count")
+    __slots__ = ("limit", "quota", "end_us", "count", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
-        self.start_us = 0
+        self.quota = limit.quota
+        self.end_us = 0
         self.count = 0
+        self.is_unsaved = False
 
     def fits(self, now_us: int) -> bool:
         # A clock that goes back does not open an old window again.
-        if now_us >= self.start_us + self.limit.period_us:
-            self.start_us = now_us - now_us % self.limit.period_us
+        if now_us >= self.end_us:
+            period_us = self.limit.period_us
+            self.end_us = now_us - now_us % period_us + period_us
             self.count = 0
-        return self.count < self.limit.quota
+        return self.count < self.quota
 
     def take(self, now_us: int) -> None:
         self.count += 1
@@ -86,33 +93,36 @@ class FixedWindow:
         """Nothing is given back: a request that was let in has been made."""
 
     def figures(self, now_us: int) -> Figures:
-        quota = self.limit.quota
-        count = self.count if self.fits(now_us) or self.count else 0
-        end_us = self.start_us + self.limit.period_us
-        return Figures(quota, count, max(0, quota - count), end_us)
+        self.fits(now_us)  # a new window, if it is time for one
+        return Figures(self.quota, self.count, max(0, self.quota - self.count), self.end_us)
+
+    def left(self, now_us: int) -> tuple[int, int]:
+        """What is left, and when it is whole again; for a request that was let in."""
+        return self.quota - self.count, self.end_us
 
     def saved(self) -> tuple[int, int]:
         """The state as two integers, for the store."""
-        return self.start_us, self.count
+        return self.end_us, self.count
 
     def load(self, first: int, second: int) -> None:
-        self.start_us, self.count = first, second
+        self.end_us, self.count = first, second
 
     def expires_us(self) -> int:
         """From then on this object says what a new one would."""
-        return self.start_us + self.limit.period_us
+        return self.end_us
 
 
 class TokenBucket:
     """GCRA for one subject: `tat_us` is when the bucket would be full again."""
 
-    __slots__ = ("limit", "interval_us", "tolerance_us", "tat_us")
+    __slots__ = ("limit", "interval_us", "tolerance_us", "tat_us", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
         self.interval_us = limit.interval_us
         self.tolerance_us = limit.interval_us * limit.burst
         self.tat_us = 0
+        self.is_unsaved = False
 
     def fits(self, now_us: int) -> bool:
         return max(self.tat_us, now_us) + self.interval_us - now_us <= self.tolerance_us
@@ -131,6 +141,11 @@ class TokenBucket:
             reset_us = now_us + backlog_us + self.interval_us - self.tolerance_us
         return Figures(self.limit.burst, self.limit.burst - remaining, remaining, reset_us)
 
+    def left(self, now_us: int) -> tuple[int, int]:
+        """What is left, and when the bucket is full again."""
+        backlog_us = max(self.tat_us - now_us, 0)
+        return (self.tolerance_us - backlog_us) // self.interval_us, now_us + backlog_us
+
     def saved(self) -> tuple[int, int]:
         return self.tat_us, 0
 
@@ -144,11 +159,12 @@ class TokenBucket:
 class Concurrency:
     """Requests in flight of one subject."""
 
-    __slots__ = ("limit", "in_flight")
+    __slots__ = ("limit", "in_flight", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
         self.in_flight = 0
+        self.is_unsaved = False
 
     def fits(self, now_us: int) -> bool:
         return self.in_flight < self.limit.quota
@@ -165,6 +181,10 @@ class Concurrency:
         # A second is a guess: the limit opens when any request in flight ends.
         wait_us = 1_000_000 if self.in_flight >= quota else 0
         return Figures(quota, self.in_flight, max(0, quota - self.in_flight), now_us + wait_us)
+
+    def left(self, now_us: int) -> tuple[int, int]:
+        """How many more may be in flight; it has no instant of its own."""
+        return self.limit.quota - self.in_flight, now_us
 
     def saved(self) -> tuple[int, int]:
         return 0, 0

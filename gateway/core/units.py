@@ -1,36 +1,48 @@
-"""Amounts as people write them, and as integers in the meter's smallest unit.
+"""Amounts as people write them: decimal text to integer units and back.
 
-Exact both ways: no float is ever made of an amount.
+An amount is an integer in the meter's smallest unit; a meter with 2 decimals counts
+hundredths. No float is made on the way, in either direction. Must not round: a text
+that does not fit exactly is refused.
 """
 
 from __future__ import annotations
 
 import re
 
-from gateway.core.ledger import AMOUNT_MAX
+# Sums of 1,024 such amounts still fit 64 bits, and each alone fits a Lua number.
+AMOUNT_MAX = 2**53 - 1
+DECIMALS_MAX = 12
 
-_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?").fullmatch
+_NUMBER = re.compile(r"([+-]?)([0-9]{1,20})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 
 def format_amount(amount: int, decimals: int) -> str:
-    """123 with 2 decimals is "1.23"; trailing zeros stay off ("1.5", "2")."""
+    """1234 with 2 decimals is "12.34"; with 0 decimals "1234"."""
     if decimals == 0:
         return str(amount)
     sign = "-" if amount < 0 else ""
-    whole, rest = divmod(abs(amount), 10**decimals)
-    fraction = f"{rest:0{decimals}d}".rstrip("0")
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+    whole, part = divmod(abs(amount), 10**decimals)
+    return f"{sign}{whole}.{part:0{decimals}d}"
 
 
 def parse_amount(text: str, decimals: int) -> int:
-    """The amount in smallest units. Raises ValueError saying what was expected."""
-    if _DECIMAL(text) is None:
-        raise ValueError(f"expected a decimal number like 12 or 0.5, found {text!r}")
-    whole, _, fraction = text.partition(".")
-    fraction = fraction.rstrip("0")
-    if len(fraction) > decimals:
-        raise ValueError(f"expected at most {decimals} decimals, found {text!r}")
-    amount = int(whole) * 10**decimals + int(fraction.ljust(decimals, "0") or "0")
+    """ "12.3" with 2 decimals is 1230.
+
+    Raises ValueError saying what was expected and found: no plain decimal number, more
+    digits behind the point than the meter has, or larger than AMOUNT_MAX either way.
+    """
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected a decimal number like 12 or 0.5, found {text[:40]!r}")
+    sign, whole, part = match[1], match[2], (match[3] or "").rstrip("0")
+    if len(part) > decimals:
+        raise ValueError(f"expected at most {decimals} digits behind the point, found {text!r}")
+    amount = int(whole + part.ljust(decimals, "0"))
     if amount > AMOUNT_MAX:
-        raise ValueError(f"expected less than 2**53 smallest units, found {text!r}")
-    return amount
+        raise ValueError(f"expected at most {format_amount(AMOUNT_MAX, decimals)}, found {text}")
+    return -amount if sign == "-" else amount
+
+
+def json_amount(amount: int, decimals: int) -> int | str:
+    """As shown in JSON: an int where the meter has no decimals, else exact decimal text."""
+    return amount if decimals == 0 else format_amount(amount, decimals)

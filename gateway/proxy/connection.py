@@ -221,9 +221,7 @@ class ClientConnection(RequestHandler):
 
     def is_wasteful(self, content: int) -> bool:
         """Whether a chunked body spends absurdly much on its framing."""
-        return (
-            self.body_raw > CHUNK_OVERHEAD_FREE and self.body_raw > content * CHUNK_OVERHEAD_MAX
-        )
+        return self.body_raw > CHUNK_OVERHEAD_FREE and self.body_raw > content * CHUNK_OVERHEAD_MAX
 
     def expire(self, payload_error: type[Exception] = TimeoutError) -> None:
         """The deadline of the current phase has passed."""

@@ -33,7 +33,7 @@ class Exchange:
         "book", "connection", "payload", "method", "raw_target", "is_http11", "keep_alive",
         "time_us", "event_id", "request_id",
         # from the head (proxy/head.py)
-        "target", "host", "headers", "raw_headers", "kept", "body_length", "expects_continue",
+        "target", "host", "host_header", "headers", "raw_headers", "kept", "body_length", "expects_continue",
         "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
         # decided on the path
         "caller", "route", "project", "charges", "limits", "policy", "hold", "open_seq",

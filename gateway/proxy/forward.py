@@ -29,6 +29,7 @@ FAILURES = {
     "bad_answer": "upstream_error",
 }
 
+
 async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
     """Carry one admitted request through; None when an answer was begun.
 
@@ -43,13 +44,15 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
             return await _relay(x, upstream, upload, settle)
         finally:
             x.connection.upstream = None
-            await upload.stop()
+            if upload.task is not None:
+                await upload.stop()
             if upload.is_done:
                 pool.release(upstream)
             else:
                 upstream.fail("abandoned")
     finally:
-        await upload.stop()
+        if upload.task is not None:
+            await upload.stop()
 
 
 async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection | Failure:
@@ -92,9 +95,10 @@ async def _relay(
 ) -> Failure | None:
     """The answer: interim heads, the head, the body, the end."""
     while not (upstream.head_done or upstream.complete or upstream.error):
-        await _interims(x, upstream, upload)
+        _interims(x, upstream, upload)
         await upstream.wait()
-    await _interims(x, upstream, upload)
+    if upstream.interims:
+        _interims(x, upstream, upload)
     failure = _failed(x, upstream, upload)
     if failure is not None:
         return failure
@@ -129,7 +133,7 @@ def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> Failur
     return Failure(code, Refusal(code))
 
 
-async def _interims(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> None:
+def _interims(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> None:
     """Pass on 1xx answers; 100 opens the client's body and is never sent unasked."""
     for status, reason, lines in upstream.interims:
         if status == 100:
@@ -175,7 +179,7 @@ def _head(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
     if not upstream.has_date:
         parts.append(date_line())
     parts.append(admitted_head(x))
-    parts.append(b"Via: 1.1 %b\r\n" % x.book.response_headers.via.encode())
+    parts.append(x.book.response_headers.via_line)
     parts.append(framing.lines)
     parts.append(connection_line(x.is_http11, x.keep_alive))
     parts.append(b"\r\n")

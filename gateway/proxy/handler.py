@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from asyncio import Future
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -63,9 +63,15 @@ class Recorder(Protocol):
         ...
 
 
-OwnAnswer = Callable[[Exchange], bytes]
-LimitSet = tuple[tuple[RateLimit, ...], bytes]
+OwnAnswer = Callable[[Exchange], Awaitable[bytes]]
 UNMETERED = -1
+
+
+class LimitSet(NamedTuple):
+    """What limits a request of one plan on one route; `policy` is RateLimit-Policy."""
+
+    limits: tuple[RateLimit, ...]
+    policy: bytes
 
 
 def wall_clock_us() -> int:
@@ -126,12 +132,13 @@ class Proxy:
         x = Exchange(self.book, connection, payload, now_us, self.ids.next(now_us))
         try:
             read_head(x, message, self.rules)
-            find_source(x, self.rules.trusted)
-            refusal = identify(x, self.book.identify, self.directory, self.failures)
+            if x.forwarded_for is not None:
+                find_source(x, self.rules.trusted)
+            refusal = identify(x, self.rules, self.directory, self.failures)
             if refusal is None:
                 own_answer = self.own_paths.get(x.target.canonical)
                 if own_answer is not None:
-                    return connection.write(own_answer(x)) and x.keep_alive
+                    return connection.write(await own_answer(x)) and x.keep_alive
                 refusal = self._route_and_price(x) or self._admit(x) or self._open(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
@@ -169,7 +176,9 @@ class Proxy:
         if most is not None and x.body_length > most:
             return Refusal("body_too_large", detail=f"The body may have {most} bytes.")
         x.charges = price.charges
-        x.limits, x.policy = self._limit_set(caller.account.plan, route)
+        plan = caller.account.plan
+        found_set = self._limit_sets.get((plan.name, route.name))
+        x.limits, x.policy = found_set or self._limit_set(plan, route)
         return None
 
     def _missed(self, x: Exchange, miss: Miss) -> Refusal:
@@ -181,16 +190,17 @@ class Proxy:
         return Refusal("route_not_found")
 
     def _limit_set(self, plan: Plan, route: Route) -> LimitSet:
-        """The limits of a request and their RateLimit-Policy, made once per plan and route."""
-        found = self._limit_sets.get((plan.name, route.name))
-        if found is None:
-            limits = (*self.book.limits, *plan.limits, *route.limits)
-            members = [limit.policy for limit in limits if limit.policy]
-            meters = {meter for p in route.prices.values() for meter, _ in p.charges}
-            for allowance in plan.allowances:
-                if allowance.meter in meters:
-                    members.append(self._allowance_policy(allowance.meter, plan))
-            found = self._limit_sets[plan.name, route.name] = (limits, b", ".join(members))
+        """The limits of a request and their header names, made once per plan and route."""
+        limits = (*self.book.limits, *plan.limits, *route.limits)
+        members = [limit.policy for limit in limits if limit.policy]
+        meters = {meter for p in route.prices.values() for meter, _ in p.charges}
+        members += [
+            self._allowance_policy(allowance.meter, plan)
+            for allowance in plan.allowances
+            if allowance.meter in meters
+        ]
+        found = LimitSet(limits, b", ".join(members))
+        self._limit_sets[plan.name, route.name] = found
         return found
 
     def _allowance_policy(self, meter: str, plan: Plan) -> bytes:

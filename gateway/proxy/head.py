@@ -69,21 +69,22 @@ _MEANINGS: dict[bytes, int] = {
 class HeadRules:
     """The header table of one book."""
 
-    __slots__ = ("meanings", "folded", "trusted", "hosts", "cookie", "known_hosts", "query_keys")
+    __slots__ = (
+        "meanings", "folded", "trusted", "hosts", "known_hosts",
+        "has_bearer", "key_headers", "key_parameters", "cookies",
+    )  # fmt: skip
 
     def __init__(self, book: Book) -> None:
         self.meanings = dict(_MEANINGS)
-        self.cookie = b""
-        self.query_keys: tuple[str, ...] = ()
-        for source in book.identify.sources:
-            if source.kind == "header":
-                self.meanings[source.name.encode()] = KEY_HEADER
-            elif source.kind == "cookie":
-                self.cookie = source.name.encode()
-            elif source.kind == "query":
-                self.query_keys += (source.name,)
-        for name in book.identify.forward_headers.values():
-            self.meanings[name.lower().encode()] = DROP
+        sources = book.identify.sources
+        self.has_bearer = any(source.kind == "bearer" for source in sources)
+        self.key_headers = frozenset(s.name.encode() for s in sources if s.kind == "header")
+        self.key_parameters = frozenset(s.name for s in sources if s.kind == "query")
+        self.cookies = tuple(s for s in sources if s.kind == "cookie")
+        for name in self.key_headers:
+            self.meanings[name] = KEY_HEADER
+        for told in book.identify.forward_headers.values():
+            self.meanings[told.lower().encode()] = DROP
         # Backends that fold names (CGI, WSGI) must not see an alias of these.
         self.folded = frozenset(name.translate(_FOLD) for name in self.meanings)
         self.trusted: tuple[Network, ...] = book.trusted_proxies
@@ -157,6 +158,7 @@ def _read_headers(
             _read_other(x, meaning, pair, kept, rules)
     x.kept = kept
     x.host = _check_host(host, x.is_http11, rules)
+    x.host_header = host.decode("ascii") if host else ""
     x.body_length = _check_framing(length, coding, x.is_http11)
     if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
         _drop_connection_headers(x, connection)
@@ -179,9 +181,7 @@ def _read_other(
     elif meaning == VIA:
         kept.append(pair)
     elif meaning == TE:
-        x.te_trailers = any(
-            part.strip().lower() == b"trailers" for part in value.split(b",")
-        )
+        x.te_trailers = any(part.strip().lower() == b"trailers" for part in value.split(b","))
     elif meaning == EXPECT:
         if value.lower() != b"100-continue":
             raise Malformed("Only 'Expect: 100-continue' is known.", 417, "expectation_failed")

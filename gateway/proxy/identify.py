@@ -13,13 +13,13 @@ import re
 from hashlib import sha256
 from urllib.parse import unquote_plus
 
-from gateway.core.book import CredentialSource, Identify
+from gateway.core.book import CredentialSource
 from gateway.core.identity import KEY_LENGTH_MAX, is_well_formed
 from gateway.core.malformed import Malformed
 from gateway.core.refusals import Refusal
-from gateway.proxy.caller import Caller
 from gateway.proxy.directory import Directory
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.head import HeadRules
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,256}").fullmatch
 assert KEY_LENGTH_MAX == 256
@@ -58,10 +58,10 @@ class FailureCounter:
 
 
 def identify(
-    x: Exchange, rules: Identify, directory: Directory, failures: FailureCounter
+    x: Exchange, rules: HeadRules, directory: Directory, failures: FailureCounter
 ) -> Refusal | None:
     """Set `x.caller`, or say why not. Raises Malformed for two credentials."""
-    key = _find_key(x, rules.sources)
+    key = _find_key(x, rules)
     if key is None:
         return _without_key(x, rules, directory, failures)
     caller = None
@@ -85,32 +85,34 @@ def identify(
     return None
 
 
-def _find_key(x: Exchange, sources: tuple[CredentialSource, ...]) -> bytes | None:
+def _find_key(x: Exchange, rules: HeadRules) -> bytes | None:
     """The one key of the request; its places are no longer forwarded.
 
     Header places that turn out to hold something else (Basic, say) go back
     among the headers that are kept.
     """
-    keys: list[bytes] = []
-    if x.credentials:
-        bearer = any(source.kind == "bearer" for source in sources)
-        headers = {source.name.encode() for source in sources if source.kind == "header"}
-        for name, pair in x.credentials:
-            if name in headers:
-                keys.append(pair[1])
-            elif bearer and pair[1][:7].lower() == b"bearer ":
-                keys.append(pair[1][7:].strip())
-            else:
-                x.kept.append(pair)
-    if x.query and any(source.kind == "query" for source in sources):
-        names = {source.name for source in sources if source.kind == "query"}
-        keys += _take_from_query(x, names)
-    if len(keys) > 1 and any(key != keys[0] for key in keys):
-        raise Malformed("There are two different API keys.")
-    return keys[0] if keys else None
+    found: bytes | None = None
+    for name, pair in x.credentials:
+        value = pair[1]
+        if name in rules.key_headers:
+            key = value
+        elif rules.has_bearer and value[:7].lower() == b"bearer ":
+            key = value[7:].strip()
+        else:
+            x.kept.append(pair)
+            continue
+        if found is not None and found != key:
+            raise Malformed("There are two different API keys.")
+        found = key
+    if x.query and rules.key_parameters:
+        for key in _take_from_query(x, rules.key_parameters):
+            if found is not None and found != key:
+                raise Malformed("There are two different API keys.")
+            found = key
+    return found
 
 
-def _take_from_query(x: Exchange, names: set[str]) -> list[bytes]:
+def _take_from_query(x: Exchange, names: frozenset[str]) -> list[bytes]:
     """Take the key parameters out of the query; the rest stays byte for byte."""
     assert x.query is not None
     keys, rest = [], []
@@ -135,16 +137,15 @@ def _is_plausible(key: bytes) -> bool:
 
 
 def _without_key(
-    x: Exchange, rules: Identify, directory: Directory, failures: FailureCounter
+    x: Exchange, rules: HeadRules, directory: Directory, failures: FailureCounter
 ) -> Refusal | None:
     """A browser by its cookie, or an anonymous caller."""
     if x.cookie is not None and not x.headers.get("Authorization"):
-        for source in rules.sources:
-            if source.kind == "cookie":
-                value = _cookie_value(x.cookie, source.name.encode())
-                if value is not None:
-                    return _browser(x, source, value, directory, failures)
-    caller = directory.by_name("anonymous", rules.anonymous_account or "")
+        for source in rules.cookies:
+            value = _cookie_value(x.cookie, source.name.encode())
+            if value is not None:
+                return _browser(x, source, value, directory, failures)
+    caller = directory.by_name("anonymous", x.book.identify.anonymous_account or "")
     if caller is None:
         return UNAUTHORIZED
     x.caller = caller

@@ -18,14 +18,16 @@ class EventIds:
         if millisecond > self._millisecond:
             self._start(millisecond)
         self._tail += 1
-        tail = f"{self._tail:016x}"
-        return f"{self._head}{tail[:4]}-{tail[4:]}"
+        return "%s%012x" % (self._head, self._tail)  # noqa: UP031 - half the time of an f-string
 
     def _start(self, millisecond: int) -> None:
-        """A new millisecond: 12 random bits before, 61 behind the variant bits."""
-        noise = int.from_bytes(os.urandom(10), "big")
+        """A new millisecond: 26 random bits in front, a counter from 47 random bits behind."""
+        noise = os.urandom(10)
         stamp = f"{millisecond:012x}"
+        front = int.from_bytes(noise[:4], "big")
         self._millisecond = millisecond
-        self._head = f"{stamp[:8]}-{stamp[8:]}-7{noise & 0xFFF:03x}-"
-        # The top bit after the variant stays 0, so counting up never reaches it.
-        self._tail = (0b10 << 62) | ((noise >> 12) & ((1 << 61) - 1))
+        self._head = (
+            f"{stamp[:8]}-{stamp[8:]}-7{front & 0xFFF:03x}-{0x8000 | front >> 12 & 0x3FFF:04x}-"
+        )
+        # The counter's top bit starts as 0, so that counting up never overflows it.
+        self._tail = int.from_bytes(noise[4:], "big") >> 1

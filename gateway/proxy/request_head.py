@@ -52,12 +52,8 @@ def request_head(x: Exchange) -> bytes:
 
 def _host(x: Exchange, upstream: Upstream) -> str:
     if upstream.host_header == "keep":
-        given = x.headers.get("Host")
-        if given:
-            return given
-    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-    default = 443 if upstream.scheme == "https" else 80
-    return host if upstream.port == default else f"{host}:{upstream.port}"
+        return x.host_header or upstream.authority
+    return upstream.authority
 
 
 def _ours(x: Exchange) -> bytes:
@@ -68,7 +64,7 @@ def _ours(x: Exchange) -> bytes:
         came_by = f"{x.forwarded_for.decode('latin-1')}, {came_by}"
     scheme = "https" if connection.is_tls else "http"
     via = x.book.response_headers.via
-    host = x.headers.get("Host", "")
+    host = x.host_header
     version = "1.1" if x.is_http11 else "1.0"
     return (
         f"X-Forwarded-For: {came_by}\r\nX-Forwarded-Proto: {scheme}\r\n"

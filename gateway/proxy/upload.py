@@ -24,12 +24,12 @@ CONTINUE_WAIT_S = 1.0
 class Upload:
     """One request body. `is_done` once every byte of it was sent."""
 
-    __slots__ = ("x", "is_done", "_task", "_continue", "_max_bytes")
+    __slots__ = ("x", "is_done", "task", "_continue", "_max_bytes")
 
     def __init__(self, x: Exchange) -> None:
         self.x = x
         self.is_done = x.body_length == NO_BODY
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._continue: asyncio.Event | None = None
         self._max_bytes = x.route.max_body_bytes or x.book.server.max_body_bytes
 
@@ -51,10 +51,10 @@ class Upload:
 
     def start(self, upstream: UpstreamConnection) -> None:
         """Begin to pump, unless everything is sent."""
-        if not self.is_done and self._task is None:
+        if not self.is_done and self.task is None:
             if self.x.expects_continue:
                 self._continue = asyncio.Event()
-            self._task = asyncio.create_task(self._pump(upstream))
+            self.task = asyncio.create_task(self._pump(upstream))
 
     def go_on(self) -> None:
         """The backend said 100 Continue."""
@@ -63,7 +63,7 @@ class Upload:
 
     async def stop(self) -> None:
         """End the pump; what was not sent by now is not sent."""
-        task = self._task
+        task = self.task
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait((task,))

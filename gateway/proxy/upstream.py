@@ -51,7 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "pool", "transport", "meanings", "deadline", "total_deadline", "is_reused", "parser",
-        "waiter", "news", "method", "status", "reason", "lines", "line_bytes", "length",
+        "waiter", "news", "method", "status", "reason", "lines", "head_bytes", "length",
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
         "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped",
@@ -88,7 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.reason = b""
         self.lines: list[bytes] = []
-        self.line_bytes = 0
+        self.head_bytes = 0
         self.length = -1
         self.is_chunked = self.has_date = self.head_done = self.complete = False
         self.error = ""
@@ -219,6 +219,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail("bad_answer")
         if self.complete or self.error or self.parser is None:
             return
+        if not self.head_done:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES_MAX:
+                self.fail("bad_answer")
         if self.head_done and self.length > RAW_BODY_MIN:
             self.raw_left = self.length - self.received
             self.parser = None
@@ -236,21 +240,16 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.complete:
             return
-        lower = name.lower()
-        meaning = self.meanings.get(lower)
+        meaning = self.meanings.get(name.lower())
         if self.head_done:
-            if lower not in _FORBIDDEN_TRAILERS and meaning is None:
+            if name.lower() not in _FORBIDDEN_TRAILERS and meaning is None:
                 self.trailers.append(b"%b: %b\r\n" % (name, value))
-            return
-        if meaning is None:
-            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif meaning is None:
+            self.lines.append(name + b": " + value + b"\r\n")
         elif meaning != DROP:
-            self._special(meaning, name, value)
-        self.line_bytes += len(name) + len(value)
-        if self.line_bytes > HEAD_BYTES_MAX:
-            self.fail("bad_answer")
+            self._special(meaning, value)
 
-    def _special(self, meaning: int, name: bytes, value: bytes) -> None:
+    def _special(self, meaning: int, value: bytes) -> None:
         if meaning == DATE:
             self.has_date = True
             self.lines.append(b"Date: %b\r\n" % value)
@@ -264,7 +263,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail("bad_answer")
             self.is_chunked = True
         elif meaning == CONNECTION:
-            self.dropped += b"," + value.lower()
+            if value.lower() not in (b"keep-alive", b"close"):
+                self.dropped += b"," + value.lower()
         elif meaning == TRAILER:
             self.lines.append(b"Trailer: %b\r\n" % value)
 

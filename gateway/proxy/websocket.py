@@ -59,5 +59,7 @@ def _is_accepted(x: Exchange, upstream: UpstreamConnection) -> bool:
     key = x.headers["Sec-WebSocket-Key"].encode()
     wanted = b64encode(sha1(key + _GUID).digest())
     prefix = b"sec-websocket-accept: "
-    given = [line[len(prefix) :].strip() for line in upstream.lines if line.lower().startswith(prefix)]
+    given = [
+        line[len(prefix) :].strip() for line in upstream.lines if line.lower().startswith(prefix)
+    ]
     return given == [wanted]

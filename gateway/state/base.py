@@ -81,8 +81,8 @@ class Hold:
     def __init__(
         self,
         account: AccountState,
-        reserved: tuple[tuple[Balance, int], ...],
-        counters: tuple[Counter, ...],
+        reserved: list[tuple[Balance, int]],
+        counters: list[Counter],
     ) -> None:
         self.account = account
         self.reserved = reserved

@@ -35,7 +35,7 @@ class MemoryState:
         self._accounts: dict[str, AccountState] = {}
         self._counters: dict[str, dict[str, Counter]] = {}
         self._counters_max = counters_max
-        self._unsaved: dict[tuple[str, str], Counter] = {}
+        self._unsaved: list[tuple[str, Counter]] = []
 
     # -- accounts ---------------------------------------------------------
 
@@ -110,23 +110,31 @@ class MemoryState:
         """Reserve everything the request needs, or nothing."""
         now_us = ask.time_us
         state = ask.account
-        counters = tuple([self._counter(limit, ask) for limit in ask.limits])
-        reserved = tuple(
-            [(self.balance(state, meter, now_us), amount) for meter, amount in ask.charges]
-        )
-        for counter in counters:
+        counters: list[Counter] = []
+        fits = True
+        for limit in ask.limits:
+            counter = self._counter(limit, ask)
+            counters.append(counter)
             if not counter.fits(now_us):
-                return self._refusal(counters, reserved, now_us)
-        for balance, amount in reserved:
+                fits = False
+        reserved: list[tuple[Balance, int]] = []
+        for meter, amount in ask.charges:
+            balance = state.balances.get(meter)
+            # A clock that goes back stays in the period it has reached.
+            if balance is None or now_us >= balance.span.end_us:
+                balance = self._load_balance(state, meter, now_us)
+            reserved.append((balance, amount))
             if not balance.fits(amount):
-                return self._refusal(counters, reserved, now_us)
+                fits = False
+        if not fits:
+            return self._refusal(counters, reserved, now_us)
         for counter in counters:
             counter.take(now_us)
-            limit = counter.limit
-            if limit.period_us >= SAVED_PERIOD_MIN_US:
-                self._unsaved[limit.id, _subject(limit, ask)] = counter
+            if not counter.is_unsaved and counter.limit.period_us >= SAVED_PERIOD_MIN_US:
+                counter.is_unsaved = True
+                self._unsaved.append((_subject(counter.limit, ask), counter))
         for balance, amount in reserved:
-            balance.hold(amount)
+            balance.held += amount
         state.in_flight += 1
         state.touched_us = now_us
         return Hold(state, reserved, counters)
@@ -155,8 +163,8 @@ class MemoryState:
 
     def _refusal(
         self,
-        counters: tuple[Counter, ...],
-        reserved: tuple[tuple[Balance, int], ...],
+        counters: list[Counter],
+        reserved: list[tuple[Balance, int]],
         now_us: int,
     ) -> Refusal:
         """Say what was looked at, and let the first limit that refuses speak."""
@@ -180,7 +188,8 @@ class MemoryState:
         subjects = self._counters.get(limit.id)
         if subjects is None:
             subjects = self._counters[limit.id] = {}
-        subject = _subject(limit, ask)
+        is_account = limit.subject == "account"
+        subject = ask.account.account.id if is_account else _subject(limit, ask)
         counter = subjects.get(subject)
         if counter is None:
             if len(subjects) >= self._counters_max:
@@ -193,9 +202,11 @@ class MemoryState:
     def unsaved(self) -> list[LimitState]:
         """Counters that changed since the last call, for the store."""
         rows = [
-            LimitState(limit_id, subject, *counter.saved(), counter.expires_us())
-            for (limit_id, subject), counter in self._unsaved.items()
+            LimitState(counter.limit.id, subject, *counter.saved(), counter.expires_us())
+            for subject, counter in self._unsaved
         ]
+        for _, counter in self._unsaved:
+            counter.is_unsaved = False
         self._unsaved.clear()
         return rows
 
