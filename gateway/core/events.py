@@ -53,5 +53,5 @@ class Refused(NamedTuple):
     account: str
     route: str
     operation: str
-    reason: str  # blocked:<limit>, or a refusal code
-    count: int
+    reason: str  # blocked:<limit>, or refused:<code>
+    times: int

@@ -60,7 +60,8 @@ class Miss(NamedTuple):
     allowed: frozenset[str]
 
 
-class Conflict(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Conflict:
     """Pattern `index` can never be reached, because of `by_index`."""
 
     kind: Literal["shadowed", "ambiguous", "duplicate"]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 
-from gateway.core.book import Book, Route, Upstream
+from gateway.core.book import Book, Route
 from gateway.core.limits import RateLimit
 from gateway.core.pricing import Charges
 from gateway.core.target import Target
@@ -30,10 +31,10 @@ class Exchange:
 
     __slots__ = (
         # the client's side
-        "book", "connection", "payload", "method", "raw_target", "is_http11", "keep_alive",
+        "book", "connection", "payload", "method", "is_http11", "keep_alive",
         "time_us", "event_id", "request_id",
         # from the head (proxy/head.py)
-        "target", "host", "host_header", "headers", "raw_headers", "kept", "body_length", "expects_continue",
+        "target", "host", "host_header", "headers", "kept", "body_length", "expects_continue",
         "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
         # decided on the path
         "caller", "route", "project", "charges", "limits", "policy", "hold", "open_seq",
@@ -42,12 +43,25 @@ class Exchange:
         "body_error",
     )  # fmt: skip
 
-    book: Book
-    connection: ClientConnection
-    payload: StreamReader
+    # Set by read_head; nothing reads them before.
+    is_http11: bool
     target: Target
+    host: str  # lower case, no port
+    host_header: str
+    headers: CIMultiDictProxy[str]
+    kept: list[tuple[bytes, bytes]]  # (name, value) of what may go on
+    body_length: int
+    expects_continue: bool
+    is_websocket: bool
+    te_trailers: bool
+    credentials: list[tuple[bytes, tuple[bytes, bytes]]]  # lower name, (name, value)
+    cookie: bytes | None
+    query: str | None
+    forwarded_for: bytes | None
+    # Set by identify and route.
     caller: Caller
     route: Route
+    policy: bytes
 
     def __init__(
         self,
@@ -75,7 +89,6 @@ class Exchange:
         self.sent_us = self.answered_us = 0
         self.body_error: str | None = None
         self.method: str = ""
-        self.raw_target: str = ""
         self.limits: tuple[RateLimit, ...] = ()
 
     def __repr__(self) -> str:
@@ -96,7 +109,3 @@ class Exchange:
     @property
     def route_name(self) -> str:
         return self.route.name
-
-    @property
-    def upstream(self) -> Upstream:
-        return self.route.upstream

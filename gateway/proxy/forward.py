@@ -60,12 +60,10 @@ async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection |
     data = request_head(x) + upload.take_whole()
     may_repeat = upload.is_done and x.method in IDEMPOTENT and not x.is_websocket
     for attempt in (1, 2):
-        upstream = pool.take_idle() if attempt == 1 else None
-        if upstream is None:
-            try:
-                upstream = await pool.connect()
-            except Unreachable as exc:
-                return Failure(exc.code, Refusal(exc.code))
+        try:
+            upstream = (pool.take_idle() if attempt == 1 else None) or await pool.connect()
+        except Unreachable as exc:
+            return Failure(exc.code, Refusal(exc.code))
         if x.connection.transport is None:
             pool.release(upstream)
             return Failure("upload_aborted", None)

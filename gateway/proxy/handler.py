@@ -23,13 +23,15 @@ from gateway.core.limits import RateLimit
 from gateway.core.malformed import Malformed
 from gateway.core.refusals import Refusal
 from gateway.core.routes import Miss
+from gateway.journal.errors import JournalFull
 from gateway.proxy.answer import refusal_answer, refusal_status
 from gateway.proxy.directory import Directory
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.forward import Failure, forward
+from gateway.proxy.forward import forward
 from gateway.proxy.head import HeadRules, read_head
 from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, identify
 from gateway.proxy.ids import EventIds
+from gateway.proxy.outcome import Failure
 from gateway.proxy.pool import Pool
 from gateway.proxy.request_head import find_source
 from gateway.proxy.settle import settle
@@ -38,10 +40,6 @@ from gateway.state.memory import MemoryState
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
-
-
-class JournalFull(Exception):
-    """No event can be recorded; raised by the journal when a request would be opened."""
 
 
 class Recorder(Protocol):
@@ -58,9 +56,7 @@ class Recorder(Protocol):
 
     def write_close(self, fields: tuple[object, ...]) -> int: ...
 
-    def on_disk(self, seq: int) -> Future[None] | None:
-        """A future when the record must be on the disk before the answer ends."""
-        ...
+    def synced(self, seq: int) -> Future[None]: ...
 
 
 OwnAnswer = Callable[[Exchange], Awaitable[bytes]]
@@ -121,6 +117,7 @@ class Proxy:
         self.failures.per_minute = book.identify.failures_per_minute
         self.directory.use(book)
         self._limit_sets: dict[tuple[str, str], LimitSet] = {}
+        self._sync_always = book.journal.sync == "always"
         routes = book.routes if book.unmatched is None else (*book.routes, book.unmatched)
         self._lets_anonymous_in = any("anonymous" in route.prices for route in routes)
 
@@ -158,14 +155,14 @@ class Proxy:
         """Set route, project, charges and limits."""
         book, caller = x.book, x.caller
         found = book.table.match(x.method, x.host, x.target.canonical, x.headers)
-        if type(found) is Miss:
+        if isinstance(found, Miss):
             if book.unmatched is None:
                 return self._missed(x, found)
             x.route = route = book.unmatched
             x.project = caller.project
         else:
-            x.route = route = found[0]
-            x.project = found[1].get(route.project_param or "", caller.project)
+            x.route = route = found.entry
+            x.project = found.parameters.get(route.project_param or "", caller.project)
         price = route.prices.get(caller.kind)
         if price is None:
             return UNAUTHORIZED if caller.kind == "anonymous" else Refusal("caller_not_allowed")
@@ -212,9 +209,9 @@ class Proxy:
 
     def _admit(self, x: Exchange) -> Refusal | None:
         decision = self.state.admit(x)
-        if type(decision) is Refusal:
+        if isinstance(decision, Refusal):
             return decision
-        x.hold = decision  # type: ignore[assignment]
+        x.hold = decision
         return None
 
     def _open(self, x: Exchange) -> Refusal | None:
@@ -242,7 +239,7 @@ class Proxy:
             return None
         seq = settle(x, outcome, self.state, self.journal, now_us)
         self.tally.settled(x, now_us)
-        return self.journal.on_disk(seq)
+        return self.journal.synced(seq) if self._sync_always else None
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> bool:
         """Answer a refusal; it costs nothing and is counted."""

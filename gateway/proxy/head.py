@@ -99,7 +99,6 @@ HOSTS_MAX = 1_000
 def read_head(x: Exchange, message: RawRequestMessage, rules: HeadRules) -> None:
     """Fill the exchange from the head. Raises Malformed where it is not certain."""
     x.method = message.method
-    x.raw_target = message.path
     x.headers = message.headers
     version = message.version
     x.is_http11 = version[1] == 1

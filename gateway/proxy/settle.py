@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.core.pricing import Charges
 from gateway.proxy.exchange import Exchange
 from gateway.state.memory import MemoryState
 
@@ -28,25 +27,44 @@ class CloseLog(Protocol):
     def write_close(self, fields: tuple[object, ...]) -> int: ...
 
 
-def settle(
-    x: Exchange, outcome: str, state: MemoryState, journal: CloseLog | None, now_us: int
-) -> int:
-    """Post or release the hold and write the event; its journal sequence."""
+def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now_us: int) -> int:
+    """Write the event, then post or release the hold; the journal's sequence number.
+
+    Raises JournalError when the event cannot be written: nothing is charged then.
+    """
     hold = x.hold
     assert hold is not None and hold.is_open, "settled once, and only when admitted"
-    charges: Charges = x.charges
-    if outcome in UNCHARGED:
-        state.release(hold)
-        posted: tuple[tuple[str, int, int], ...] = ()
-    else:
-        posted = state.settle(hold, charges)
-        if outcome == CHARGED and not charges:
-            outcome = FREE
+    is_charged = outcome not in UNCHARGED
+    posted: tuple[tuple[str, int, int], ...] = ()
+    if is_charged and x.charges:
+        posted = tuple([(b.meter, amount, b.span.start_us) for b, amount in hold.reserved])
+    elif outcome == CHARGED:
+        outcome = FREE
     x.outcome = outcome
-    if journal is None:
-        return 0
+    try:
+        seq = _write(x, outcome, posted, journal, now_us)
+    except BaseException:
+        # What is not written down was not charged; the caller breaks the answer off.
+        state.release(hold)
+        raise
+    if is_charged:
+        state.settle(hold, x.charges)
+    else:
+        state.release(hold)
+    hold.account.last_seq = seq
+    return seq
+
+
+def _write(
+    x: Exchange,
+    outcome: str,
+    posted: tuple[tuple[str, int, int], ...],
+    journal: CloseLog,
+    now_us: int,
+) -> int:
+    """The event, fields in the order of core.events.Event."""
     account = x.caller.account
-    seq = journal.write_close(
+    return journal.write_close(
         (
             x.event_id,
             x.time_us,
@@ -72,5 +90,3 @@ def settle(
             x.book.version,
         )
     )
-    account.last_seq = seq
-    return seq

@@ -62,12 +62,17 @@ class AccountState:
 class Ask(Protocol):
     """What a request puts to the hot state; the proxy's Exchange is one."""
 
-    account: AccountState
-    key_id: str
-    user: str
+    @property
+    def account(self) -> AccountState: ...
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def route_name(self) -> str: ...
+
     project: str
     source: str
-    route_name: str
     time_us: int
     limits: tuple[RateLimit, ...]
     charges: Charges
@@ -101,8 +106,8 @@ class HotState(Protocol):
 
     def admit(self, ask: Ask) -> Hold | Refusal: ...
 
-    def settle(self, hold: Hold, charges: Charges) -> tuple[tuple[str, int, int], ...]:
-        """Post the exact charges; answers (meter, amount, period_us) of each."""
+    def settle(self, hold: Hold, charges: Charges) -> None:
+        """Post the exact charges, in the order they were reserved."""
         ...
 
     def release(self, hold: Hold) -> None:

@@ -139,14 +139,11 @@ class MemoryState:
         state.touched_us = now_us
         return Hold(state, reserved, counters)
 
-    def settle(self, hold: Hold, charges: Charges) -> tuple[tuple[str, int, int], ...]:
+    def settle(self, hold: Hold, charges: Charges) -> None:
         """Post `charges` in the order they were reserved."""
         self._end(hold)
-        posted = []
-        for (balance, held), (meter, amount) in zip(hold.reserved, charges, strict=True):
+        for (balance, held), (_, amount) in zip(hold.reserved, charges, strict=True):
             balance.post(held, amount)
-            posted.append((meter, amount, balance.span.start_us))
-        return tuple(posted)
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
