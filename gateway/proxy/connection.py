@@ -1,7 +1,7 @@
 """The client's connection: aiohttp's server protocol with our own request loop.
 
 aiohttp parses, queues pipelined requests and applies back-pressure to bodies.
-Ours are: one task per connection instead of one per request, deadlines for
+Ours are: requests run as bytes come in, without a task, deadlines for
 every phase (swept by the ticker), word to the backend's side when the client
 goes, raw bytes for WebSocket tunnels, and our own answer to what cannot be
 parsed. Written against aiohttp 3.14; tests/proxy/test_connection.py holds what
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.http_parser import RawRequestMessage
@@ -20,10 +21,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.core.book import Network
 from gateway.proxy.ticker import NEVER
+from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from gateway.proxy.server import ProxyServer
-    from gateway.proxy.upstream import UpstreamConnection
 
 # What a connection is waiting for; each has its own deadline.
 IDLE, HEAD, BUSY, BODY, WRITE = range(5)
@@ -41,11 +42,11 @@ PARSED_TOO_LONG = ("LineTooLong", "TooManyHeaders")
 
 
 class ClientConnection(RequestHandler):
-    """One client connection; `start` is its only task."""
+    """One client connection, which serves one request at a time, in order."""
 
     __slots__ = (
         "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in",
+        "tunnel", "body_raw", "tunnel_in", "_running",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -71,6 +72,7 @@ class ClientConnection(RequestHandler):
         self.tunnel: asyncio.Transport | None = None
         self.tunnel_in = 0
         self.body_raw = 0
+        self._running: Coroutine[Any, Any, bool] | None = None
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.peer} phase {self.phase}>"
@@ -100,12 +102,15 @@ class ClientConnection(RequestHandler):
             self.tunnel.write(data)
             return
         super().data_received(data)
-        if self.phase == BODY:
+        if self._running is None:
+            if self._messages:
+                self._serve()
+            elif self.phase == IDLE and data:
+                self.phase = HEAD
+                self.deadline = self.server.ticker.now + self.server.head_ticks
+        elif self.phase == BODY:
             self.body_raw += len(data)
             self.deadline = self.server.ticker.now + self.server.body_ticks
-        elif self.phase == IDLE and not self._messages and data:
-            self.phase = HEAD
-            self.deadline = self.server.ticker.now + self.server.head_ticks
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -120,50 +125,83 @@ class ClientConnection(RequestHandler):
     # -- the requests of this connection ------------------------------------
 
     async def start(self) -> None:
-        """Serve one request after the other until either side has had enough."""
-        handle = self.server.handle
-        try:
-            while not self._force_close:
-                item = await self._next_message()
-                if item is None:
-                    break
-                message, payload = item
-                if isinstance(message, _ErrInfo):
-                    self._answer_unparsable(message)
-                    break
-                self.phase = BUSY
-                self.deadline = NEVER
-                keep_alive = await handle(self, message, payload)
-                if not payload.is_eof() and not await self._linger(payload):
-                    break
-                if not keep_alive or self.server.is_draining or self._upgraded:
-                    break
-                self.phase = IDLE
-                self.deadline = self.server.ticker.now + self.server.idle_ticks
-        except (ConnectionError, asyncio.CancelledError):
-            self.force_close()
-        finally:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
+        """aiohttp's request loop, not used: `_serve` runs when bytes come in."""
 
-    async def _next_message(self) -> tuple[Any, StreamReader] | None:
-        if not self._messages:
-            if self.server.is_draining:
-                return None
-            waiter = self._waiter = self._loop.create_future()
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                return None  # closed while idle
-            finally:
-                self._waiter = None
-        message, payload = self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
-        return cast("tuple[RawRequestMessage, StreamReader]", (message, payload))
+    def _serve(self) -> None:
+        """Begin the queued requests one after the other, until one has to wait."""
+        while self._messages and self._running is None and not self._force_close:
+            message, payload = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            if isinstance(message, _ErrInfo):
+                self._answer_unparsable(message)
+                self._end()
+                return
+            self.phase = BUSY
+            self.deadline = NEVER
+            self._running = self._serve_one(message, payload)
+            self._step()
+
+    async def _serve_one(self, message: RawRequestMessage, payload: StreamReader) -> bool:
+        """One request; whether the connection may be used for another."""
+        keep_alive = await self.server.handle(self, message, payload)
+        if not payload.is_eof():
+            keep_alive = await self._loop.create_task(self._linger(payload)) and keep_alive
+        return keep_alive and not self.server.is_draining and not self._upgraded
+
+    def _step(self) -> None:
+        """Run the request's coroutine up to its next wait, without a task.
+
+        A task and a future per wait would cost a fifth of the whole request
+        (bench/README.md). What the path awaits is either news of the backend,
+        which resumes us directly, or a future. Whatever needs a current task
+        (asyncio.timeout) is put into one by its caller.
+        """
+        coroutine = self._running
+        assert coroutine is not None
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as stop:
+            self._running = None
+            self._finish(stop.value)
+        except Exception as exc:
+            self._running = None
+            self.server.proxy.tally.broken_connection(exc)
+            self.force_close()
+        else:
+            if awaited.__class__ is not UpstreamConnection:
+                awaited._asyncio_future_blocking = False
+                awaited.add_done_callback(self._resume_after)
+
+    def resume(self) -> None:
+        """The backend has news for the request that waits."""
+        self._step()
+        if self._running is None and self._messages:
+            self._serve()
+
+    def _resume_after(self, future: asyncio.Future[Any]) -> None:
+        self.resume()
+
+    def _finish(self, keep_alive: bool) -> None:
+        if keep_alive and not self._force_close and not self._close:
+            self.phase = IDLE
+            self.deadline = self.server.ticker.now + self.server.idle_ticks
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing more is read from this connection; what was written goes out."""
+        self._force_close = True
+        self._messages.clear()
+        if self.transport is not None:
+            self.transport.close()
+
+    def close(self) -> None:
+        """An idle connection ends now, a busy one after its request (`is_draining`)."""
+        if self._running is None:
+            self._end()
 
     async def _linger(self, payload: StreamReader) -> bool:
         """Read the rest of a body nobody wants; whether the connection is usable after."""

@@ -59,9 +59,12 @@ async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection |
     """Send the request and wait for the first news; once more if that is safe."""
     data = request_head(x) + upload.take_whole()
     may_repeat = upload.is_done and x.method in IDEMPOTENT and not x.is_websocket
+    upstream: UpstreamConnection | None
     for attempt in (1, 2):
         try:
-            upstream = (pool.take_idle() if attempt == 1 else None) or await pool.connect()
+            upstream = pool.take_idle() if attempt == 1 else None
+            if upstream is None:
+                upstream = await pool.loop.create_task(pool.connect())
         except Unreachable as exc:
             return Failure(exc.code, Refusal(exc.code))
         if x.connection.transport is None:
@@ -76,11 +79,13 @@ async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection |
             break
         if not may_repeat:
             break
+    assert upstream is not None
     return upstream
 
 
 def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection) -> None:
     upstream.begin(x.method)
+    upstream.resume = x.connection.resume
     upstream.deadline = pool.read_deadline()
     if pool.upstream.total_timeout_s is not None:
         upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)

@@ -10,10 +10,11 @@ settled exactly once. Must not know YAML, SQL or where the journal lies.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -59,7 +60,7 @@ class Recorder(Protocol):
     def synced(self, seq: int) -> Future[None]: ...
 
 
-OwnAnswer = Callable[[Exchange], Awaitable[bytes]]
+OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes]]
 UNMETERED = -1
 
 
@@ -135,7 +136,7 @@ class Proxy:
             if refusal is None:
                 own_answer = self.own_paths.get(x.target.canonical)
                 if own_answer is not None:
-                    return connection.write(await own_answer(x)) and x.keep_alive
+                    return await self._answer_own(x, own_answer)
                 refusal = self._route_and_price(x) or self._admit(x) or self._open(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
@@ -150,6 +151,11 @@ class Proxy:
             if x.hold is not None and x.hold.is_open:
                 self.settle(x, "gateway_error")
         return x.keep_alive
+
+    async def _answer_own(self, x: Exchange, own_answer: OwnAnswer) -> bool:
+        """A request to the gateway's own API; never charged."""
+        answer = await asyncio.get_running_loop().create_task(own_answer(x))
+        return x.connection.write(answer) and x.keep_alive
 
     def _route_and_price(self, x: Exchange) -> Refusal | None:
         """Set route, project, charges and limits."""

@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.core.refusals import Refusal
 from gateway.proxy.answer import refusal_answer
-from gateway.proxy.connection import IDLE, ClientConnection
+from gateway.proxy.connection import ClientConnection
 from gateway.proxy.handler import Proxy
 from gateway.proxy.ticker import Ticker, ticks
 
@@ -112,8 +112,7 @@ class ProxyServer:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         for connection in tuple(self.connections):
-            if connection.phase == IDLE:
-                connection.close()
+            connection.close()
         while self.connections and loop.time() < end_s:
             await asyncio.sleep(0.02)
         left = tuple(self.connections)

@@ -100,6 +100,12 @@ class Tally:
         if self._log is not None:
             self._log("internal_error", request_id=x.request_id, exc_info=exc)
 
+    def broken_connection(self, exc: Exception) -> None:
+        """A connection's own code failed; it is closed."""
+        self.internal_errors += 1
+        if self._log is not None:
+            self._log("internal_error", exc_info=exc)
+
     def unparsable(self) -> None:
         """Bytes came that are no request at all."""
         self._bump("", "", "", "refused:bad_request")

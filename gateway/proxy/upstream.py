@@ -10,7 +10,9 @@ not know callers, prices or the client's connection.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Generator
+from types import coroutine
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -51,7 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "pool", "transport", "meanings", "deadline", "total_deadline", "is_reused", "parser",
-        "waiter", "news", "method", "status", "reason", "lines", "head_bytes", "length",
+        "waiter", "resume", "is_waited_for", "news", "method", "status", "reason", "lines", "head_bytes", "length",
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
         "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped",
@@ -64,6 +66,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.parser: httptools.HttpResponseParser | None = None
         self.is_reused = False
         self.waiter: asyncio.Future[None] | None = None
+        # Called when there is news; see ClientConnection.resume.
+        self.resume: Callable[[], None] | None = None
+        self.is_waited_for = False
         self.drain_waiter: asyncio.Future[None] | None = None
         self.write_paused = False
         self.deadline = self.total_deadline = NEVER
@@ -102,14 +107,16 @@ class UpstreamConnection(asyncio.Protocol):
         self.extra = self.got_bytes = self.news = False
         self.tunnel_data = b""
 
-    async def wait(self) -> None:
+    @coroutine
+    def wait(self) -> Generator[Any, Any, None]:
         """Until there is news: a head, body bytes, the end or an error."""
         if not self.news:
-            self.waiter = self.pool.loop.create_future()
-            try:
-                await self.waiter
-            finally:
-                self.waiter = None
+            if self.resume is None:  # in a task of asyncio's
+                self.waiter = self.pool.loop.create_future()
+                yield from self.waiter
+            else:
+                self.is_waited_for = True
+                yield self
         self.news = False
 
     def take(self) -> bytes:
@@ -141,9 +148,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _wake(self) -> None:
         self.news = True
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self.is_waited_for:
+            self.is_waited_for = False
+            assert self.resume is not None
+            self.resume()
+        elif self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     # -- asyncio.Protocol -------------------------------------------------
 
@@ -188,8 +198,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._raw_body(data)
         else:
             self._parse(data)
-        if self.news and self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        if self.news:
+            self._wake()
 
     def _raw_body(self, data: bytes) -> None:
         size = len(data)
