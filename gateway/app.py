@@ -1,0 +1,302 @@
+"""The composition root: the only file that connects everything.
+
+Start: lock, store, recovery of the journal, journal, shipper, hot state, proxy,
+listeners. Stop in the opposite order, so that what was acknowledged is in the
+store before the lock is given up. Reload swaps the book, all or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from gateway.api.admin import add_admin_routes
+from gateway.api.control import control_of, new_token, remove_control, write_control
+from gateway.api.health import TallyCollector, add_health_routes
+from gateway.api.usage import UsageApi
+from gateway.config import ConfigError, load
+from gateway.core.book import Book, Listener
+from gateway.journal.errors import JournalError, JournalFull
+from gateway.journal.recovery import recover
+from gateway.journal.shipper import Shipper
+from gateway.journal.writer import Journal
+from gateway.log import LogThread
+from gateway.proxy.answer import own_header_names
+from gateway.proxy.directory import Directory
+from gateway.proxy.handler import OwnAnswer, Proxy, wall_clock_us
+from gateway.proxy.pool import Pool
+from gateway.proxy.server import ParserMissing, ProxyServer, require_c_parser
+from gateway.proxy.tally import Tally
+from gateway.proxy.ticker import Ticker
+from gateway.state.memory import MemoryState
+from gateway.store import mutations
+from gateway.store.base import StoreError
+from gateway.store.lock import DataLock
+from gateway.store.sink import SqliteSink
+from gateway.store.sqlite import SqliteStore
+
+HOUSEKEEPING_S = 1.0  # refusals to the journal, rate windows to the store
+PRUNE_S = 60.0  # counters and accounts that nobody asked for
+ACCOUNT_IDLE_US = 3600 * 1_000_000  # an account is forgotten after an hour without a call
+# Requests make few cycles and are freed by count, so the collector may look seldom.
+GC_THRESHOLDS = (50_000, 20, 50)
+
+
+class Gateway:
+    """One running gateway. `start`, then `stop`; `reload` in between."""
+
+    def __init__(self, config: Path, env: Mapping[str, str], log: LogThread) -> None:
+        self.config = config
+        self.env = dict(env)
+        self.log = log
+        self.book: Book = self._load()
+        self.token = new_token()
+        self.ticker = Ticker()
+        self.tally = Tally(log)
+        self.is_draining = False
+        self.now_us = wall_clock_us
+        self._servers: list[asyncio.Server] = []
+        self._admin: web.AppRunner | None = None
+        self._chores: asyncio.Task[None] | None = None
+
+    def _load(self) -> Book:
+        loaded = load(self.config, self.env)
+        for warning in loaded.warnings:
+            self.log("configuration_warning", level="warning", warning=str(warning))
+        return loaded.book
+
+    async def start(self) -> None:
+        """Serve. Raises DataLocked, StoreError, JournalError, OSError."""
+        self.loop = asyncio.get_running_loop()
+        book = self.book
+        self.lock = DataLock(book.data_dir)
+        self._open_records(book)
+        self.state = MemoryState(self.store)
+        limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
+        limits += [limit for route in book.routes for limit in route.limits]
+        self.state.restore(self.store.limit_states(self.now_us()), limits)
+        self.directory = Directory(book, self.store, self.state)
+        self.usage = UsageApi(self)
+        self.proxy = Proxy(
+            book,
+            self.state,
+            self.directory,
+            self.journal,
+            self.tally,
+            self._make_pool,
+            self._own_paths(book),
+        )
+        self.server = ProxyServer(self.proxy, self.ticker)
+        self.ticker.start(self.loop)
+        await self._listen(book)
+        self._chores = self.loop.create_task(self._do_chores())
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self.log("started", version=book.version, proxy=self.proxy_port, admin=self.admin_port)
+
+    def _open_records(self, book: Book) -> None:
+        """Store and journal, with everything an earlier process left behind."""
+        self.sink = SqliteSink.open(book.store.path)
+        recovered = recover(book.journal.dir, self.sink)
+        if recovered.segments:
+            self.log("recovered", **recovered._asdict())
+        self.journal = Journal.open(book.journal, recovered.journal_id, recovered.next_seq)
+        self.shipper = Shipper(book.journal.dir, self.sink, self.journal, self._report)
+        self.shipper.start()
+        self.store = SqliteStore(book.store.path)
+
+    def _report(self, fact: str, figures: Mapping[str, object]) -> None:
+        self.log(fact, level="warning", **figures)
+
+    def _make_pool(self, book: Book, name: str) -> Pool:
+        return Pool(book.upstreams[name], self.loop, self.ticker, own_header_names(book))
+
+    def _own_paths(self, book: Book) -> dict[str, OwnAnswer]:
+        if not book.usage_api.enabled:
+            return {}
+        return {
+            book.usage_api.summary_path: self.usage.summary,
+            book.usage_api.activity_path: self.usage.activity,
+        }
+
+    # -- listeners --------------------------------------------------------
+
+    async def _listen(self, book: Book) -> None:
+        proxy = book.proxy_listener
+        server = await self.loop.create_server(
+            self.server, proxy.host, proxy.port, ssl=_tls(proxy), backlog=1024
+        )
+        self._servers.append(server)
+        self.proxy_port = server.sockets[0].getsockname()[1]
+        self.admin_port = 0
+        if book.admin_listener is not None:
+            await self._listen_admin(book.admin_listener)
+
+    async def _listen_admin(self, listener: Listener) -> None:
+        app = web.Application()
+        collector = TallyCollector(self.tally, self.figures, lambda: self.book.version)
+        add_health_routes(app, collector, self.problems)
+        add_admin_routes(app, self, self.token)
+        self._admin = web.AppRunner(app, access_log=None, keepalive_timeout=30.0)
+        await self._admin.setup()
+        site = web.TCPSite(self._admin, listener.host, listener.port, ssl_context=_tls(listener))
+        await site.start()
+        self.admin_port = self._admin.addresses[0][1]
+        control = control_of(listener, self.admin_port, self.token)
+        write_control(Path(self.book.data_dir), control)
+
+    def problems(self) -> list[str]:
+        """Why no traffic should come here; empty when it may."""
+        found = []
+        if self.is_draining:
+            found.append("draining")
+        if self.journal.is_full:
+            found.append("journal full")
+        lag = self.shipper.lag()
+        if lag.trouble:
+            found.append(f"store: {lag.trouble}")
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """Gauges for /metrics; names as in api/health.py."""
+        pools = self.proxy.pools.values()
+        return {
+            "connections": len(self.server.connections),
+            "in_flight": sum(account.in_flight for account in self.state.accounts()),
+            "upstream_connections": sum(len(pool.open) for pool in pools),
+            "upstream_idle": sum(len(pool.idle) for pool in pools),
+            "journal_unshipped_bytes": self.journal.unshipped_bytes,
+            "journal_unshipped_records": self.shipper.lag().events,
+            "journal_full": int(self.journal.is_full),
+            "accounts_loaded": sum(1 for _ in self.state.accounts()),
+        }
+
+    # -- while it runs ----------------------------------------------------
+
+    async def _do_chores(self) -> None:
+        pruned_s = time.monotonic()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self._flush()
+            if time.monotonic() - pruned_s > PRUNE_S:
+                pruned_s = time.monotonic()
+                now_us = self.now_us()
+                self.state.prune(now_us)
+                self.state.evict_idle(self.shipper.shipped_seq, now_us - ACCOUNT_IDLE_US)
+
+    def _flush(self) -> None:
+        """Refusals go to the journal, changed rate windows to the store."""
+        now_us = self.now_us()
+        refused = self.tally.flush(now_us)
+        if refused:
+            try:
+                self.journal.write_refused(refused)
+            except JournalFull:
+                # Refusals are counts, not money: they give way first, and say so.
+                lost = sum(row.times for row in refused)
+                self.log("refusals_not_recorded", level="warning", refusals=lost)
+            except JournalError as exc:
+                self.log("journal_failed", level="error", error=str(exc))
+        rows = self.state.unsaved()
+        if rows:
+            self.shipper.submit(lambda store: mutations.save_limit_states(store, rows, now_us))
+
+    def reload(self) -> None:
+        """Take the configuration anew; a wrong one changes nothing."""
+        try:
+            book = self._load()
+        except ConfigError as exc:
+            problems = [str(problem) for problem in exc.problems]
+            self.log("reload_refused", level="error", problems=problems)
+            return
+        fixed = ("proxy_listener", "admin_listener", "data_dir", "journal", "store")
+        changed = [name for name in fixed if getattr(book, name) != getattr(self.book, name)]
+        if changed:
+            self.log("needs_restart", level="warning", changed=changed)
+        self.book = book
+        self.proxy.use(book, self._own_paths(book))
+        self.server.refresh()
+        self.log("reloaded", version=book.version)
+
+    # -- the end ----------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Finish what is in flight, ship everything, give the lock up."""
+        self.is_draining = True
+        for server in self._servers:
+            server.close()
+        cut = await self.server.drain(self.book.server.drain_timeout_s)
+        if self._chores is not None:
+            self._chores.cancel()
+        self._flush()
+        if self._admin is not None:
+            remove_control(Path(self.book.data_dir))
+            await self._admin.cleanup()
+        self.ticker.stop()
+        for pool in self.proxy.pools.values():
+            pool.close()
+        self._close_records(cut)
+
+    def _close_records(self, cut: int) -> None:
+        self.journal.close()
+        shipped = self.shipper.stop(drain=True)
+        self.store.close()
+        self.sink.close()
+        self.lock.close()
+        self.log("stopped", shipped=shipped, connections_cut=cut)
+
+
+def run(config: Path, *, log_level: str = "info") -> int:
+    """Run a gateway until SIGTERM or SIGINT; the exit code.
+
+    Raises ConfigError; everything else that stops the start is said in one line.
+    """
+    log = LogThread(log_level)
+    try:
+        require_c_parser()
+        gateway = Gateway(config, os.environ, log)
+        return uvloop.run(_main(gateway))
+    except (StoreError, JournalError, ParserMissing, OSError) as exc:
+        log("not_started", level="error", error=str(exc), kind=type(exc).__name__)
+        return 1
+    finally:
+        log.close()
+
+
+async def _main(gateway: Gateway) -> int:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
+    _raise_open_files()
+    await gateway.start()
+    await ended.wait()
+    await gateway.stop()
+    return 0
+
+
+def _raise_open_files() -> None:
+    """Two sockets a request: take as many descriptors as the system gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tls(listener: Listener) -> ssl.SSLContext | None:
+    if listener.tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(listener.tls.cert_file, listener.tls.key_file)
+    return context

@@ -1,0 +1,141 @@
+"""Draft -> Book: the one place that puts the compiled parts together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from gateway.config.compile_access import compile_accounts, compile_identify, compile_keys
+from gateway.config.compile_limits import compile_limits, compile_meters, compile_plans
+from gateway.config.compile_routes import (
+    compile_routes,
+    compile_unmatched,
+    compile_upstreams,
+    pattern_of,
+    usage_api,
+)
+from gateway.config.draft import Draft
+from gateway.config.models import ListenerModel
+from gateway.config.sources import Document
+from gateway.core.book import (
+    Book,
+    ErrorBody,
+    JournalSettings,
+    Listener,
+    ResponseHeaders,
+    ServerLimits,
+    StoreSettings,
+    TlsFiles,
+)
+from gateway.core.refusals import KINDS
+from gateway.core.routes import RouteTable
+
+
+def compile_book(draft: Draft, version: str) -> Book | None:
+    """The book of a draft; None when anything was wrong."""
+    config = draft.config
+    upstreams = compile_upstreams(draft)
+    plans = compile_plans(draft)
+    accounts = compile_accounts(draft)
+    routes = compile_routes(draft, upstreams)
+    unmatched = compile_unmatched(draft, upstreams)
+    limits = compile_limits(draft, config.limits, ("limits",), "all")
+    identify = compile_identify(draft)
+    keys = compile_keys(draft)
+    _check_usage_paths(draft)
+    errors = _errors(draft)
+    journal = _journal(draft)
+    if len(draft.problems):
+        return None
+    admin = config.listeners.admin
+    return Book(
+        version=version,
+        meters=compile_meters(draft),
+        upstreams=upstreams,
+        routes=routes,
+        table=RouteTable.compile((pattern_of(route), route) for route in routes),
+        unmatched=unmatched,
+        plans=plans,
+        default_plan=config.default_plan,
+        accounts=accounts,
+        keys=keys,
+        limits=limits,
+        identify=identify,
+        errors=errors,
+        trusted_proxies=tuple(config.trusted_proxies),
+        proxy_listener=_listener(config.listeners.proxy),
+        admin_listener=None if admin is None else _listener(admin),
+        server=_server(draft),
+        data_dir=config.data_dir,
+        journal=journal,
+        store=StoreSettings(config.store.path or os.path.join(config.data_dir, "tallygate.db")),
+        usage_api=usage_api(draft),
+        response_headers=ResponseHeaders(**config.response_headers.model_dump()),
+    )
+
+
+def version_of(document: Document) -> str:
+    """12 hex digits over all files and the variables that were filled in."""
+    digest = hashlib.sha256()
+    for text in (*document.texts.values(), *document.substituted):
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(encoded) + encoded)
+    return digest.hexdigest()[:12]
+
+
+def _listener(model: ListenerModel) -> Listener:
+    tls = None if model.tls is None else TlsFiles(model.tls.cert_file, model.tls.key_file)
+    return Listener(model.address.host, model.address.port, tls)
+
+
+def _server(draft: Draft) -> ServerLimits:
+    model = draft.config.server
+    return ServerLimits(
+        head_timeout_s=model.head_timeout / 1e6,
+        body_timeout_s=model.body_timeout / 1e6,
+        write_timeout_s=model.write_timeout / 1e6,
+        keepalive_timeout_s=model.keepalive_timeout / 1e6,
+        max_line_bytes=model.max_line,
+        max_header_bytes=model.max_header,
+        max_headers=model.max_headers,
+        max_body_bytes=model.max_body,
+        max_connections=model.max_connections,
+        max_connections_per_address=model.max_connections_per_address,
+        drain_timeout_s=model.drain_timeout / 1e6,
+    )
+
+
+def _journal(draft: Draft) -> JournalSettings:
+    config = draft.config
+    model = config.journal
+    if model.segment_size * 2 > model.max_size:
+        key = "segment_size" if draft.has("journal", "segment_size") else "max_size"
+        mark = draft.at("journal", key)
+        found = f"{model.segment_size} and {model.max_size} bytes"
+        wanted = "a segment_size of at most half the max_size"
+        draft.problems.expected(mark, wanted, found)
+    return JournalSettings(
+        dir=model.dir or os.path.join(config.data_dir, "journal"),
+        sync=model.sync,
+        sync_interval_s=model.sync_interval / 1e6,
+        segment_bytes=model.segment_size,
+        max_bytes=model.max_size,
+        on_full=model.on_full,
+    )
+
+
+def _check_usage_paths(draft: Draft) -> None:
+    api = usage_api(draft)
+    if api.summary_path == api.activity_path:
+        draft.expected(("usage_api", "activity_path"), "another path than `path:`")
+
+
+def _errors(draft: Draft) -> dict[str, ErrorBody]:
+    errors = {}
+    for code, model in draft.config.errors.items():
+        if code not in KINDS:
+            mark = draft.key_at("errors", code)
+            draft.problems.unknown(mark, "a refusal code", code, KINDS)
+        content_type = model.content_type or model.body.content_type
+        errors[code] = ErrorBody(model.status, content_type, model.body.text)
+    return errors

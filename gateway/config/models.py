@@ -1,0 +1,222 @@
+"""The configuration's sections: the model of a whole file.
+
+`Config` is the shape of what an operator writes; the compiler turns it into a
+`Book`. Defaults stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.config.fields import (
+    AddressField,
+    Duration,
+    DurationOrZero,
+    Name,
+    NetworkField,
+    OwnPath,
+    Size,
+    SizeOrZero,
+    Text,
+    Token,
+)
+from gateway.config.model import Model, ShortModel
+from gateway.config.models_access import AccountModel, IdentifyModel, KeyModel
+from gateway.config.models_limits import LimitModel, MeterModel, PlanModel
+from gateway.config.models_routes import ErrorModel, RouteModel, UnmatchedModel, UpstreamModel
+
+
+class TlsModel(Model):
+    """The certificate a listener shows."""
+
+    cert_file: Text = Field(description="PEM file with the certificate and its chain.")
+    key_file: Text = Field(description="PEM file with the private key.")
+
+
+class ListenerModel(ShortModel):
+    """Where to listen. Short form: the address alone."""
+
+    form: ClassVar[str] = "an address such as 127.0.0.1:8080, or a mapping with `address:`"
+    short_schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "pattern": "^.+:[0-9]{1,5}$",
+        "examples": ["127.0.0.1:8080"],
+    }
+
+    address: AddressField = Field(description="Host and port; port 0 takes a free one.")
+    tls: TlsModel | None = Field(
+        default=None, description="Speak TLS, where nothing in front does it."
+    )
+
+    @classmethod
+    def long_form(cls, value: object) -> dict[str, Any] | None:
+        return {"address": value} if isinstance(value, str) else None
+
+
+def _listener(address: str) -> ListenerModel:
+    return ListenerModel.model_validate({"address": address})
+
+
+class ListenersModel(Model):
+    """Where callers and where operators connect."""
+
+    proxy: ListenerModel = Field(
+        default_factory=lambda: _listener("127.0.0.1:8080"),
+        description="For callers. Default: 127.0.0.1:8080.",
+    )
+    admin: ListenerModel | None = Field(
+        default_factory=lambda: _listener("127.0.0.1:8081"),
+        description="Health, metrics and the operator's API; keep it private. null: none. "
+        "Default: 127.0.0.1:8081.",
+    )
+
+
+class JournalModel(Model):
+    """The append-only log that every event is in before its answer ends."""
+
+    dir: Text | None = Field(default=None, description="Default: <data_dir>/journal.")
+    sync: Literal["always", "interval", "off"] = Field(
+        default="interval", description="When the disk itself is told to keep what was written."
+    )
+    sync_interval: Duration = Field(
+        default=200_000, description="For sync: interval. Default 200ms."
+    )
+    segment_size: Size = Field(
+        default=32 * 1024 * 1024,
+        description="Of one journal file; old ones are removed. Default 32MiB.",
+    )
+    max_size: Size = Field(
+        default=2_000_000_000, description="Of events not yet in the store. Default 2GB."
+    )
+    on_full: Literal["refuse", "pass"] = Field(
+        default="refuse",
+        description="refuse: 503. pass: forward unmetered and count it in a metric.",
+    )
+
+
+class StoreModel(Model):
+    """Where events, accounts and keys are kept."""
+
+    path: Text | None = Field(
+        default=None, description="SQLite file. Default: <data_dir>/tallygate.db."
+    )
+
+
+class ServerModel(Model):
+    """Limits of the client side."""
+
+    head_timeout: Duration = Field(
+        default=10_000_000,
+        description="First byte of a request to the end of its head. Default 10s.",
+    )
+    body_timeout: Duration = Field(
+        default=30_000_000, description="Longest silence inside a request body. Default 30s."
+    )
+    write_timeout: Duration = Field(
+        default=60_000_000, description="Longest time a client may refuse to read. Default 60s."
+    )
+    keepalive_timeout: Duration = Field(
+        default=75_000_000, description="Idle connection between two requests. Default 75s."
+    )
+    max_line: Size = Field(default=8190, description="Request line. Default 8190B.")
+    max_header: Size = Field(default=8190, description="One header field. Default 8190B.")
+    max_headers: int = Field(
+        default=100, ge=1, le=10_000, description="Header fields of a request."
+    )
+    max_body: SizeOrZero | None = Field(
+        default=None, description="Request body. Default: none, bodies of any size are streamed."
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Client connections open at once."
+    )
+    max_connections_per_address: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Of one source address. Default: no limit."
+    )
+    drain_timeout: DurationOrZero = Field(
+        default=30_000_000,
+        description="How long requests in flight may take after SIGTERM. Default 30s.",
+    )
+
+
+class UsageApiModel(Model):
+    """Where callers read their own usage, on the proxy's listener, never charged."""
+
+    enabled: bool = Field(default=True, description="false: these paths are routed like any other.")
+    path: OwnPath = Field(default="/v1/usage", description="The summary.")
+    activity_path: OwnPath | None = Field(
+        default=None, description="The list of events. Default: <path>/activity."
+    )
+
+
+class ResponseHeadersModel(Model):
+    """What the gateway adds to answers."""
+
+    ratelimit: bool = Field(default=True, description="RateLimit and RateLimit-Policy.")
+    x_ratelimit: bool = Field(default=False, description="X-RateLimit-Limit, -Remaining, -Reset.")
+    budget: bool = Field(default=True, description="X-Budget-Remaining.")
+    request_id: bool = Field(default=True, description="X-Request-Id.")
+    via: Token = Field(default="tallygate", description="Name in the Via header.")
+
+
+class Config(Model):
+    """A configuration of tallygate."""
+
+    include: str | list[str] = Field(
+        default_factory=list,
+        description="More files, relative to this one; * and ** are globs. Lists are joined, each "
+        "name may be defined once.",
+    )
+    listeners: ListenersModel = Field(
+        default_factory=ListenersModel, description="Where to listen."
+    )
+    data_dir: Text = Field(
+        default="./data",
+        description="Everything that must survive; relative to the working directory.",
+    )
+    journal: JournalModel = Field(default_factory=JournalModel, description="The journal.")
+    store: StoreModel = Field(default_factory=StoreModel, description="The store.")
+    server: ServerModel = Field(
+        default_factory=ServerModel, description="Timeouts, sizes and counts on the client side."
+    )
+    trusted_proxies: list[NetworkField] = Field(
+        default_factory=list, description="Networks whose X-Forwarded-For is believed."
+    )
+    upstreams: dict[Name, UpstreamModel] = Field(
+        default_factory=dict, description="Backends by name."
+    )
+    identify: IdentifyModel = Field(
+        default_factory=IdentifyModel, description="How callers are identified."
+    )
+    meters: dict[Name, MeterModel] = Field(default_factory=dict, description="What is counted.")
+    plans: dict[Name, PlanModel] = Field(
+        default_factory=dict, description="What an account may use, by name."
+    )
+    default_plan: str | None = Field(default=None, description="Plan of accounts that name none.")
+    accounts: dict[Name, AccountModel] = Field(
+        default_factory=dict, description="Accounts by id; more can be made at run time."
+    )
+    keys: list[KeyModel] = Field(
+        default_factory=list, description="Keys by hash; more can be made at run time."
+    )
+    limits: dict[Name, LimitModel] = Field(
+        default_factory=dict, description="Limits for everybody, beside those of plans and routes."
+    )
+    routes: list[RouteModel] = Field(
+        default_factory=list,
+        description="What costs what. Exact paths win over {parameters}, those over {rest...}.",
+    )
+    unmatched: UnmatchedModel = Field(
+        default_factory=lambda: UnmatchedModel(action="refuse"),
+        description="What no route names. Default: {action: refuse}.",
+    )
+    usage_api: UsageApiModel = Field(
+        default_factory=UsageApiModel, description="Where callers read their own usage."
+    )
+    response_headers: ResponseHeadersModel = Field(
+        default_factory=ResponseHeadersModel, description="What is added to answers."
+    )
+    errors: dict[str, ErrorModel] = Field(
+        default_factory=dict, description="Own error bodies by refusal code."
+    )

@@ -1,0 +1,135 @@
+"""One batch of the journal into SQL, inside a transaction that the caller holds.
+
+Invariant: events, charges, rollups, refusals and balances change together or not at all,
+by exactly the batch. Statements take many rows each: the interpreter lock is handed
+over at every step of SQLite, and next to a busy event loop each hand-over may cost
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+from gateway.core.batch import Batch, Label
+from gateway.core.events import Refused
+from gateway.core.periods import HOUR_US
+
+ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
+_NO_METER = ("", 0)
+
+# label, hour, outcome, meter, period -> requests, events, amount
+Sums = dict[tuple[Label, int, str, str, int], list[int]]
+
+
+def apply_batch(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Write the batch's rows and sums. Every label must have its number."""
+    events: list[Any] = []
+    charges: list[Any] = []
+    sums: Sums = {}
+    for row in batch.events:
+        _split(row, events, charges, sums)
+    insert(connection, _EVENTS, events)
+    insert(connection, _CHARGES, charges)
+    insert(connection, _ROLLUPS, _rollup_rows(sums))
+    insert(connection, _BALANCES, _balance_rows(sums))
+    insert(connection, _REFUSALS, _refusal_rows(batch.refused))
+
+
+def number_labels(connection: sqlite3.Connection, labels: Iterable[Label]) -> None:
+    """Give each label its number in this store."""
+    for label in labels:
+        rows = connection.execute(_LABEL, label.values).fetchall()
+        label.id = rows[0][0]
+
+
+def _split(row: list[Any], events: list[Any], charges: list[Any], sums: Sums) -> None:
+    # fmt: off
+    (_, seq, label, event_id, time_us, source, path, status, outcome, posted,
+     bytes_in, bytes_out, duration_us, upstream_us, request_id) = row
+    events += (seq, label.account, label.id, event_id, time_us, source, path, status, outcome,
+               bytes_in, bytes_out, duration_us, upstream_us, request_id)
+    # fmt: on
+    hour_us = time_us - time_us % HOUR_US
+    if not posted:
+        _add(sums, (label, hour_us, outcome, *_NO_METER), 1, 0, 0)
+    for n, (meter, amount, period_us) in enumerate(posted):
+        charges += (seq, n, meter, amount, period_us)
+        _add(sums, (label, hour_us, outcome, meter, period_us), n == 0, 1, amount)
+
+
+def _add(
+    sums: Sums, key: tuple[Label, int, str, str, int], requests: int, events: int, amount: int
+) -> None:
+    cell = sums.get(key)
+    if cell is None:
+        sums[key] = [int(requests), events, amount]
+    else:
+        cell[0] += requests
+        cell[1] += events
+        cell[2] += amount
+
+
+def _rollup_rows(sums: Sums) -> list[Any]:
+    rows: list[Any] = []
+    for (label, hour_us, outcome, meter, period_us), cell in sums.items():
+        rows += (label.id, meter, period_us, hour_us, outcome, *cell)
+    return rows
+
+
+def _balance_rows(sums: Sums) -> list[Any]:
+    used: dict[tuple[str, str, int], int] = {}
+    for (label, _, _, meter, period_us), (_, events, amount) in sums.items():
+        if events:
+            key = (label.account, meter, period_us)
+            used[key] = used.get(key, 0) + amount
+    return list(chain.from_iterable((*key, amount) for key, amount in used.items()))
+
+
+def _refusal_rows(refused: Iterable[Refused]) -> list[Any]:
+    counts: dict[tuple[str, int, str, str, str], int] = {}
+    for time_us, account, route, operation, reason, count in refused:
+        key = (account, time_us - time_us % HOUR_US, route, operation, reason)
+        counts[key] = counts.get(key, 0) + count
+    return list(chain.from_iterable((*key, count) for key, count in counts.items()))
+
+
+class Insert:
+    """An INSERT of many rows at once, prepared in each of ROW_STEPS sizes."""
+
+    def __init__(self, table: str, columns: int, on_conflict: str = "") -> None:
+        row = "(" + ",".join("?" * columns) + ")"
+        self.columns = columns
+        self.texts = tuple(
+            f"INSERT INTO {table} VALUES {','.join([row] * size)} {on_conflict}"
+            for size in ROW_STEPS
+        )
+
+
+def insert(connection: sqlite3.Connection, statement: Insert, values: Sequence[Any]) -> None:
+    """Insert the rows that stand one after the other in `values`."""
+    at = 0
+    for size, text in zip(ROW_STEPS, statement.texts, strict=True):
+        width = size * statement.columns
+        while len(values) - at >= width:
+            connection.execute(text, values[at : at + width])
+            at += width
+
+
+_EVENTS = Insert("events", 14)
+_CHARGES = Insert("charges", 5)
+_ROLLUPS = Insert(
+    "rollups",
+    8,
+    "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
+    " events = events + excluded.events, amount = amount + excluded.amount",
+)
+_BALANCES = Insert("balances", 4, "ON CONFLICT DO UPDATE SET used = used + excluded.used")
+_REFUSALS = Insert("refusals", 6, "ON CONFLICT DO UPDATE SET count = count + excluded.count")
+_LABEL = (
+    "INSERT INTO labels (account, user, project, key_id, caller, service, operation, route,"
+    " method, book) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET account = excluded.account RETURNING id"
+)

@@ -1,0 +1,66 @@
+"""What a store answers, whatever database it is.
+
+The contract of the read side: plain frozen rows, small synchronous questions. Writing goes
+through the one writer (gateway.journal.shipper) with the functions of `mutations`. Must
+not know SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from gateway.core.book import Account
+from gateway.core.identity import KeyRecord
+
+
+class BalanceRow(NamedTuple):
+    """One meter in one period: what was used, and what was topped up, in smallest units."""
+
+    meter: str
+    period_us: int
+    used: int
+    topped_up: int
+
+
+class LimitState(NamedTuple):
+    """A rate limit's state for one subject; what `a` and `b` mean is the limit's affair."""
+
+    limit_id: str
+    subject: str
+    a: int
+    b: int
+    expires_us: int
+
+
+class Topup(NamedTuple):
+    id: str
+    account: str
+    meter: str
+    period_us: int
+    amount: int
+    reason: str
+    actor: str
+    time_us: int
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the text names the remedy."""
+
+
+class Store(Protocol):
+    """The questions of the request path. Raise the database's own errors."""
+
+    def account(self, account_id: str) -> Account | None: ...
+
+    def key(self, digest: bytes) -> KeyRecord | None: ...
+
+    def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
+        """Periods that began at `since_us` or later, and those of no period (0)."""
+        ...
+
+    def limit_states(self, now_us: int) -> Iterator[LimitState]:
+        """Those that have not expired."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,115 @@
+"""The writing side of the SQLite store, as the shipper uses it.
+
+Invariant: a batch and the sequence it brings the store to are one transaction, so that
+a record is in the store exactly once, whenever the process dies. Batches are committed
+with synchronous=NORMAL, for the journal still has them; `make_durable` and every change
+that is not in the journal go with FULL, which syncs the whole WAL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.core.batch import Batch
+from gateway.store import apply
+from gateway.store.base import StoreError
+from gateway.store.connect import open_reader, open_writer
+
+T = TypeVar("T")
+
+
+class SqliteSink:
+    """Implements gateway.journal.sink.Sink for sqlite3. One thread at a time."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._dirty = True  # committed and perhaps not on disk
+        self._sync_failed = ""
+        row = connection.execute("SELECT journal_id, applied_seq FROM meta").fetchall()[0]
+        self.journal_id: str = row[0]
+        self.applied_seq: int = row[1]
+
+    @classmethod
+    def open(cls, path: str | Path) -> SqliteSink:
+        """Open or make the store. Raises StoreError, sqlite3.Error."""
+        return cls(Path(path), open_writer(Path(path)))
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._connection
+
+    def apply(self, batch: Batch) -> None:
+        if batch.first_seq != self.applied_seq + 1:
+            raise ValueError(
+                f"expected records from {self.applied_seq + 1}, found {batch.first_seq}"
+            )
+        new = {row[2] for row in batch.events if not row[2].id}
+        if new:
+            self._transact(lambda connection: apply.number_labels(connection, new))
+        self._transact(lambda connection: self._apply(connection, batch))
+        self.applied_seq = batch.last_seq
+        self._dirty = True
+
+    def _apply(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        apply.apply_batch(connection, batch)
+        moved = connection.execute(
+            "UPDATE meta SET applied_seq = ? WHERE applied_seq = ?",
+            (batch.last_seq, batch.first_seq - 1),
+        )
+        if moved.rowcount != 1:
+            raise StoreError("another process has written to the store: two gateways run on it")
+
+    def run(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        return self._transact_durably(change)
+
+    def snapshot(self) -> sqlite3.Connection:
+        reader = open_reader(self._path)
+        reader.execute("BEGIN")
+        reader.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
+        return reader
+
+    def make_durable(self) -> None:
+        if self._dirty:
+            self._transact_durably(
+                lambda connection: connection.execute("UPDATE meta SET journal_id = journal_id")
+            )
+            self._dirty = False
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _transact_durably(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        if self._sync_failed:
+            raise StoreError(f"an fsync of the store failed: {self._sync_failed}; restart")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            return self._transact(change)
+        except sqlite3.OperationalError as error:
+            # Never again called durable: the kernel may have dropped the pages (fsyncgate).
+            # A restart copies the WAL into the database and syncs that before it goes on.
+            if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_FSYNC:
+                self._sync_failed = str(error)
+            raise
+        finally:
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _transact(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Copy the whole WAL into the database and sync it; both files are as small as they get."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
