@@ -34,6 +34,7 @@ from gateway.log import LogThread
 from gateway.proxy.answer import own_header_names
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import OwnAnswer, Proxy, wall_clock_us
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.pool import Pool
 from gateway.proxy.server import ParserMissing, ProxyServer, require_c_parser
 from gateway.proxy.tally import Tally
@@ -95,6 +96,7 @@ class Gateway:
             self.tally,
             self._make_pool,
             self._own_paths(book),
+            Outbox(self.loop, self._write_journal, self._journal_failed),
         )
         self.server = ProxyServer(self.proxy, self.ticker)
         self.ticker.start(self.loop)
@@ -118,6 +120,12 @@ class Gateway:
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)
+
+    def _write_journal(self) -> None:
+        """Before anything is sent: what was promised is written down."""
+
+    def _journal_failed(self, exc: Exception) -> None:
+        self.log("journal_failed", level="error", error=str(exc))
 
     def _make_pool(self, book: Book, name: str) -> Pool:
         return Pool(book.upstreams[name], self.loop, self.ticker, own_header_names(book))

@@ -21,7 +21,7 @@ D = TypeVar("D")
 
 LIST_MAX = 1_000  # entries of one field: routes or networks of a key
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Fields:

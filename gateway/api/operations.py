@@ -1,28 +1,36 @@
-"""What an operator can do: the one set of operations behind admin API and command line.
+"""What an operator's operation works with: the one desk behind admin API and command line.
 
-`ENDPOINTS` (gateway/api/endpoints.py) lists them as method, path and function;
-each function takes these Operations and a Call and gives a Reply. Everything here
+`ENDPOINTS` (gateway/api/endpoints.py) lists the operations as method, path and
+function; each takes these Operations and a Call and gives a Reply. All of it
 blocks: a running gateway calls it in a thread, the command line directly.
-Invariant: a change, its audit entry and nothing else are one transaction of the
-store's writer, and the running gateway is told before the operation is answered.
-Must not know HTTP or click.
+Invariant: a change and its entry in the audit log are one transaction of the
+store's writer, and the hot state is told before the operation is answered. Must
+not know HTTP or click.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from gateway.api.problem import ApiProblem, unknown_name
-from gateway.core.book import Account, Book, Plan
+from gateway.api.fields import Fields, count_parser, parse_any_text
+from gateway.api.problem import ApiProblem
+from gateway.core.book import Account, Book
+from gateway.proxy.directory import Directory
+from gateway.state.memory import MemoryState
+from gateway.store.base import Store
+from gateway.store.mutations import log_audit
+from gateway.usage.audit import AuditReport
 
 T = TypeVar("T")
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000  # rows of one answer: about half a megabyte
+PAGE_FIELDS = ("limit", "cursor")
 
 
 class Operator(NamedTuple):
@@ -50,43 +58,115 @@ class Reply(NamedTuple):
     document: dict[str, Any]
 
 
-class Audited(NamedTuple):
-    """What the audit log keeps of a change."""
+class Change(NamedTuple):
+    """What the audit log keeps of a change; before and after are JSON documents or None."""
 
     action: str  # "key.create"
-    subject: str  # "key_..." or an account
+    subject: str  # the id of what was changed
     before: object
     after: object
 
 
+class Hot(NamedTuple):
+    """The live side, touched only where requests are decided."""
+
+    book: Book
+    directory: Directory
+    state: MemoryState
+    store: Store
+
+
 class Place(Protocol):
-    """Where the operations work: inside a gateway, or alone on the store.
-
-    Everything is called from a thread that may wait.
-    """
-
-    def book(self) -> Book: ...
+    """Where operations work: in a running gateway, or alone on the store."""
 
     def now_us(self) -> int: ...
+
+    def hot(self, work: Callable[[Hot], T]) -> T:
+        """Run quick work where the hot state lives; gives what it returns."""
+        ...
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work as one durable transaction; raises what it raises."""
         ...
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run work on a read connection that is its own meanwhile."""
+        """Run work on a read connection."""
         ...
 
-    def key_changed(self, digest: bytes) -> None: ...
-
-    def accounts_changed(self) -> None: ...
-
-    def topped_up(self, account_id: str, meter: str) -> None: ...
-
-    def settle_store(self) -> None:
-        """Wait until everything that is closed now is in the store."""
+    def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
+        """Whether the journal up to `seq` (None: all there is now) has reached the store."""
         ...
 
-    def audit(self) -> dict[str, Any]:
+    def exclusive(self) -> AbstractContextManager[Any]:
+        """Held while store and hot state are brought to the same figure, or compared."""
+        ...
+
+    def audit(self) -> AuditReport:
         """Recompute balances and rollups from the events, and compare."""
         ...
+
+
+class Operations:
+    """The desk: looks things up, makes changes, keeps the audit log."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @property
+    def book(self) -> Book:
+        return self.place.hot(lambda hot: hot.book)
+
+    def account(self, account_id: str) -> Account:
+        """A declared or stored account. Raises ApiProblem when there is none."""
+        found = self.find_account(account_id)
+        if found is None:
+            raise ApiProblem("not_found", f"there is no account {account_id!r}")
+        return found
+
+    def find_account(self, account_id: str) -> Account | None:
+        return self.place.hot(
+            lambda hot: hot.book.accounts.get(account_id) or hot.store.account(account_id)
+        )
+
+    def change(
+        self, call: Call, work: Callable[[sqlite3.Connection], tuple[T, Change | None]]
+    ) -> T:
+        """Run work in a transaction and log what it says it changed; None changed nothing."""
+        now_us = self.place.now_us()
+
+        def logged(connection: sqlite3.Connection) -> T:
+            result, change = work(connection)
+            if change is not None:
+                _log(connection, call.operator, change, now_us)
+            return result
+
+        return self.place.change(logged)
+
+
+def _log(connection: sqlite3.Connection, operator: Operator, change: Change, now_us: int) -> None:
+    detail = {"address": operator.address, "before": change.before, "after": change.after}
+    log_audit(
+        connection,
+        time_us=now_us,
+        actor=operator.name,
+        action=change.action,
+        subject=change.subject,
+        detail=json.dumps(detail, ensure_ascii=False),
+    )
+
+
+class Paging(NamedTuple):
+    limit: int
+    after: str  # "" from the beginning
+
+    @classmethod
+    def of(cls, fields: Fields) -> Paging:
+        limit = fields.get("limit", count_parser(1, PAGE_MAX), PAGE_DEFAULT)
+        return cls(limit, fields.get("cursor", parse_any_text, ""))
+
+    def page(self, rows: Iterable[T], document: Callable[[T], Any], key: str = "id") -> Reply:
+        """The first `limit` of the rows that were found after the cursor, in order."""
+        documents = [document(row) for row in rows]
+        shown = documents[: self.limit]
+        more = len(documents) > self.limit
+        return Reply(200, {"items": shown, "next": shown[-1][key] if more else None})

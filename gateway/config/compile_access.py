@@ -15,12 +15,14 @@ SECRET_BYTES_MIN = 16  # of an HMAC key: 128 bits
 def compile_identify(draft: Draft) -> Identify:
     model = draft.config.identify
     path: Where = ("identify", "sources")
-    sources = [_source(draft, entry, (*path, index)) for index, entry in enumerate(model.sources)]
+    sources = {}
+    for index, entry in enumerate(model.sources):
+        source = _source(draft, entry, (*path, index))
+        if source is not None:
+            sources[index] = source
     draft.each_once(
-        "source",
-        ((f"{source.kind} {source.name}", (*path, index)) for index, source in enumerate(sources)),
+        "source", ((f"{s.kind} {s.name}", (*path, index)) for index, s in sources.items())
     )
-    anonymous = model.anonymous.account if model.anonymous is not None else None
     # Backends fold '-', '_' and '.' in header names: such twins are one header.
     draft.each_once(
         "header",
@@ -30,14 +32,14 @@ def compile_identify(draft: Draft) -> Identify:
         ),
     )
     return Identify(
-        tuple(sources),
-        anonymous,
+        tuple(sources.values()),
+        model.anonymous.account if model.anonymous is not None else None,
         dict(model.forward.items()),
         model.failures_per_minute,
     )
 
 
-def _source(draft: Draft, model: SourceModel, path: Where) -> CredentialSource:
+def _source(draft: Draft, model: SourceModel, path: Where) -> CredentialSource | None:
     given = [key for key in ("bearer", "header", "query", "cookie") if getattr(model, key)]
     if not given:
         draft.absent(path, "`bearer`, `header:`, `query:` or `cookie:`")
@@ -49,7 +51,7 @@ def _source(draft: Draft, model: SourceModel, path: Where) -> CredentialSource:
         return CredentialSource("query", model.query)
     if model.header is not None:
         return CredentialSource("header", model.header.lower())
-    return CredentialSource("bearer")
+    return CredentialSource("bearer") if model.bearer else None
 
 
 def _cookie(draft: Draft, model: CookieModel, path: Where) -> CredentialSource:

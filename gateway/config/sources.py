@@ -63,13 +63,13 @@ class _Gathering:
         if real in chain:
             names = " -> ".join(os.path.relpath(step, os.path.dirname(real)) for step in chain)
             self._problems.expected(
-                wanted_at, "files that do not include themselves", f"{quoted(name)} again", names
+                wanted_at, "files that do not include themselves", f"{name!r} again", names
             )
             return
         if real in self._included_at:
             first = self._included_at[real]
             self._problems.expected(
-                wanted_at, "each file once", f"{quoted(name)} again", f"first at {first}"
+                wanted_at, "each file once", f"{name!r} again", f"first at {first}"
             )
             return
         self._included_at[real] = wanted_at

@@ -42,7 +42,8 @@ def validate(root: Mapping, problems: Problems) -> Config | None:
     for error in errors:
         _report(root, error, problems)
     _prune(root, [_present(root, error) for error in errors], problems)
-    for length in (3, 2, 1):  # what is missing now is missing because of the pruning
+    # What is missing now is missing because of the pruning: its mapping goes too, and so on.
+    for length in (None, None, 3, 2, 1):
         errors = _errors(root)
         if isinstance(errors, Config):
             return errors

@@ -70,17 +70,23 @@ def parse(text: str, file: str, substitute: Substitute, problems: Problems) -> M
     except _TooMuch as exc:
         problems.add(exc.mark, f"expected fewer values, found {exc}")
     except yaml.MarkedYAMLError as exc:
-        place = exc.problem_mark or exc.context_mark
-        if place is not None and place.line >= len(text.splitlines()):
-            place = exc.context_mark or place  # what is not closed says more than the end
-        line, column = (place.line, place.column) if place is not None else (0, 0)
         what = " ".join(part for part in (exc.problem, exc.context) if part)
-        problems.add(Mark(file, line + 1, column + 1), f"expected YAML, found an error: {what}")
+        line, column = _syntax_error(text, exc)
+        problems.add(Mark(file, line, column), f"expected YAML, found an error: {what}")
     except yaml.YAMLError as exc:
         line, column = _unreadable(text)
         what = getattr(exc, "reason", None) or str(exc)
         problems.add(Mark(file, line, column), f"expected YAML, found an error: {what}")
     return None
+
+
+def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int]:
+    """Where it is; what was not closed says more than the line behind the last."""
+    lines = text.splitlines() or [""]
+    for mark in (error.problem_mark, error.context_mark):
+        if mark is not None and mark.line < len(lines):
+            return mark.line + 1, mark.column + 1
+    return len(lines), len(lines[-1]) + 1
 
 
 def _unreadable(text: str) -> tuple[int, int]:

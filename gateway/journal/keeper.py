@@ -34,6 +34,8 @@ class Written(Protocol):
 
     last_seq: int
 
+    def refuse_opens(self) -> None: ...
+
 
 class Keeper:
     def __init__(
@@ -49,6 +51,7 @@ class Keeper:
         self._pause_s = settings.sync_interval_s if settings.sync == "interval" else IDLE_S
         self._clock = clock
         self._retry_at = clock()
+        self._no_space = ""
         self._spares: deque[Segment] = deque()
         self._retired: deque[Segment] = deque()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -73,18 +76,30 @@ class Keeper:
 
     def reserve(self) -> None:
         """Reserve one more segment now. Raises OSError when there is no space."""
+        self.reserve_up_to(len(self._spares) + 1)
+
+    def reserve_up_to(self, spares: int) -> None:
+        """Reserve one segment unless there are so many spares by now.
+
+        Raises OSError when there is no space, or was none within the last RETRY_S.
+        """
         with self._reserving:
-            self._spares.append(reserve(self._directory, self._next_number, self._size))
+            if len(self._spares) >= spares:
+                return
+            now = self._clock()
+            if now < self._retry_at:
+                raise OSError(f"{self._no_space} (tried less than a second ago)")
+            try:
+                self._spares.append(reserve(self._directory, self._next_number, self._size))
+            except OSError as error:
+                self._retry_at = now + RETRY_S
+                self._no_space = str(error)
+                raise
             self._next_number += 1
 
-    def reserve_again(self) -> None:
-        """Reserve unless that failed within the last RETRY_S. Raises OSError."""
-        now = self._clock()
-        if now < self._retry_at:
-            raise OSError("tried less than a second ago")
-        self._retry_at = now + RETRY_S
-        self.reserve()
-        self._retry_at = now
+    @property
+    def spares(self) -> int:
+        return len(self._spares)
 
     def take(self) -> Segment:
         """The next segment to write; the thread reserves another. Raises OSError."""
@@ -103,6 +118,8 @@ class Keeper:
     def fail(self, reason: str) -> None:
         """Remember the first failure for good."""
         self.failed = self.failed or reason
+        if self._journal is not None:
+            self._journal.refuse_opens()
         self._wake.set()
 
     def wait_synced(self, seq: int) -> asyncio.Future[None]:
@@ -165,7 +182,7 @@ class Keeper:
         if self._spares or self._stopping:
             return
         try:
-            self.reserve_again()
+            self.reserve_up_to(1)
         except OSError:
             return  # the writer says so when somebody needs the space
 

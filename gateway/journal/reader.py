@@ -112,12 +112,9 @@ class Reader:
         """The bodies before the first bad line, which only an unfinished one may be."""
         good = [is_sealed(line) for line in lines]
         count = good.index(False)
-        if any(good[count:]):
-            offset = place.offset + sum(map(len, lines[:count]))
-            after = sum(good[count:])
-            raise JournalDamaged(
-                str(place.path), offset, f"a broken record, {after} good ones follow"
-            )
+        if count == 0 and any(good):
+            what = f"a broken record, {sum(good)} good ones follow"
+            raise JournalDamaged(str(place.path), place.offset, what)
         return [line[CRC_CHARS:] for line in lines[:count]]
 
     def _check_sequence(self, place: _Place, bodies: list[bytes]) -> None:
@@ -219,8 +216,8 @@ class Reader:
             if not piece.strip(b"\0"):
                 continue
             self.torn_bytes += len(piece.strip(b"\0"))
-            *lines, carry = (carry + piece.replace(b"\0", b"\n")).split(b"\n")
-            if any(is_sealed(line + b"\n") for line in lines):
+            *lines, carry = (carry + piece).split(b"\n")
+            if any(is_sealed(line.rpartition(b"\0")[2] + b"\n") for line in lines):
                 what = "a broken record, good ones follow further on"
                 raise JournalDamaged(str(place.path), place.offset, what)
         os.close(place.fd)

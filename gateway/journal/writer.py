@@ -222,8 +222,8 @@ class Journal:
             held = f"{self.unshipped_bytes} bytes are not in the store yet"
             return JournalFull("max_size", f"{held}, the limit is {self._max_bytes}")
         while self._offset + need_bytes > self._space_end():
-            keeper.reserve_again()
-        self._open_end = min(self._max_offset(), self._space_end()) - RECORD_MAX_BYTES
+            keeper.reserve_up_to(keeper.spares + 1)
+        self._set_open_end()
         return None
 
     def _max_offset(self) -> int:
@@ -260,8 +260,18 @@ class Journal:
         self._fd = segment.fd
         self._offset = len(line)
         self._roll_at = segment.size - RECORD_MAX_BYTES
-        self._open_end = min(self._max_offset(), self._space_end()) - RECORD_MAX_BYTES
         self._labels.clear()
+        self._set_open_end()
+
+    def _set_open_end(self) -> None:
+        """Up to which offset an open is written without asking further."""
+        self._open_end = min(self._max_offset(), self._space_end()) - RECORD_MAX_BYTES
+        if self._keeper.failed:  # looked at last: the keeper's thread may set it any time
+            self.refuse_opens()
+
+    def refuse_opens(self) -> None:
+        """From now on every open asks for room, and is told why there is none."""
+        self._open_end = -1
 
     @property
     def is_full(self) -> bool:

@@ -15,7 +15,6 @@ from typing import Any
 import orjson
 
 from gateway.core.book import Book, ErrorBody
-from gateway.core.limits import Concurrency, Counter
 from gateway.core.refusals import KINDS, TYPE_BASE, Evaluated, Refusal
 from gateway.core.units import format_amount
 from gateway.proxy.exchange import Exchange
@@ -46,60 +45,6 @@ def own_header_names(book: Book) -> frozenset[bytes]:
     if wanted.request_id:
         names.add(b"x-request-id")
     return frozenset(names)
-
-
-def admitted_head(x: Exchange) -> bytes:
-    """The header lines that every admitted answer carries."""
-    wanted = x.book.response_headers
-    hold = x.hold
-    members: list[bytes] = []
-    budgets: list[bytes] = []
-    now_us = x.time_us
-    if hold is not None:
-        for counter in hold.counters:
-            if type(counter) is not Concurrency:
-                left, reset_us = counter.left(now_us)
-                wait_s = (reset_us - now_us + 999_999) // 1_000_000
-                members.append(b'"%b";r=%d;t=%d' % (counter.limit.label, left, wait_s))
-        for balance, _ in hold.reserved:
-            if balance.granted is not None:
-                meter = x.book.meters[balance.meter]
-                left = balance.remaining or 0
-                wait_s = (balance.span.end_us - now_us + 999_999) // 1_000_000
-                whole = left // meter.unit
-                members.append(b'"%b";r=%d;t=%d' % (meter.label, whole, wait_s))
-                text = (
-                    format_amount(left, meter.decimals).encode() if meter.decimals else b"%d" % left
-                )
-                budgets.append(b"%b=%b" % (meter.label, text))
-    head = b""
-    if wanted.request_id:
-        head = b"X-Request-Id: %b\r\n" % x.request_id.encode()
-    if wanted.ratelimit and members:
-        head += b"RateLimit-Policy: %b\r\nRateLimit: %b\r\n" % (x.policy, b", ".join(members))
-    if wanted.budget and budgets:
-        head += b"X-Budget-Remaining: %b\r\n" % b", ".join(budgets)
-    if wanted.x_ratelimit and hold is not None:
-        head += _x_ratelimit_head(hold.counters, now_us)
-    return head
-
-
-def _x_ratelimit_head(counters: list[Counter], now_us: int) -> bytes:
-    """The older header family, for the limit with the least left."""
-    rows = [c.figures(now_us) for c in counters if type(c) is not Concurrency]
-    if not rows:
-        return b""
-    tightest = min(rows, key=lambda figures: figures.remaining)
-    wait_s = (tightest.reset_us - now_us + 999_999) // 1_000_000
-    return _x_ratelimit(tightest.limit, tightest.remaining, wait_s)
-
-
-def _x_ratelimit(limit: int, left: int, wait_s: int) -> bytes:
-    return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n" % (
-        limit,
-        left,
-        wait_s,
-    )
 
 
 def connection_line(is_http11: bool, keep_alive: bool) -> bytes:

@@ -24,6 +24,7 @@ from gateway.proxy.ticker import NEVER
 from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
+    from gateway.proxy.memo import HeadMemo
     from gateway.proxy.server import ProxyServer
 
 # What a connection is waiting for; each has its own deadline.
@@ -46,7 +47,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in", "_running",
+        "tunnel", "body_raw", "tunnel_in", "memo", "_running",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,6 +73,7 @@ class ClientConnection(RequestHandler):
         self.tunnel: asyncio.Transport | None = None
         self.tunnel_in = 0
         self.body_raw = 0
+        self.memo: HeadMemo | None = None
         self._running: Coroutine[Any, Any, bool] | None = None
 
     def __repr__(self) -> str:
@@ -195,6 +197,7 @@ class ClientConnection(RequestHandler):
         """Nothing more is read from this connection; what was written goes out."""
         self._force_close = True
         self._messages.clear()
+        self.server.outbox.flush()
         if self.transport is not None:
             self.transport.close()
 
@@ -224,11 +227,20 @@ class ClientConnection(RequestHandler):
     # -- writing ------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Write to the client; False when it is gone."""
+        """Write to the client now; False when it is gone."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
+        self.server.outbox.flush()
         transport.write(data)
+        return True
+
+    def write_soon(self, data: bytes) -> bool:
+        """Write with the rest of this turn, after the journal; False when the client is gone."""
+        transport = self.transport
+        if transport is None:
+            return False
+        self.server.outbox.put(transport, data)
         return True
 
     async def drain(self) -> bool:

@@ -21,6 +21,8 @@ from gateway.state.base import AccountState, Hold
 if TYPE_CHECKING:
     from gateway.proxy.caller import Caller
     from gateway.proxy.connection import ClientConnection
+    from gateway.proxy.limit_set import LimitSet
+    from gateway.proxy.memo import HeadMemo
 
 NO_LENGTH = -1  # the body is chunked
 NO_BODY = 0
@@ -37,7 +39,7 @@ class Exchange:
         "target", "host", "host_header", "headers", "kept", "body_length", "expects_continue",
         "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
         # decided on the path
-        "caller", "route", "project", "charges", "limits", "policy", "hold", "open_seq",
+        "digest", "memo", "caller", "route", "project", "charges", "limit_set", "hold", "open_seq",
         # what became of it
         "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
         "body_error",
@@ -61,7 +63,9 @@ class Exchange:
     # Set by identify and route.
     caller: Caller
     route: Route
-    policy: bytes
+    limit_set: LimitSet
+    memo: HeadMemo | None  # of this very head, when it may be kept
+    digest: bytes | None  # of the key that was found
 
     def __init__(
         self,
@@ -89,7 +93,8 @@ class Exchange:
         self.sent_us = self.answered_us = 0
         self.body_error: str | None = None
         self.method: str = ""
-        self.limits: tuple[RateLimit, ...] = ()
+        self.digest = None
+        self.memo = None
 
     def __repr__(self) -> str:
         return f"<Exchange {self.event_id} {self.method} {self.outcome or 'in flight'}>"
@@ -105,6 +110,10 @@ class Exchange:
     @property
     def user(self) -> str:
         return self.caller.user
+
+    @property
+    def limits(self) -> tuple[RateLimit, ...]:
+        return self.limit_set.limits
 
     @property
     def route_name(self) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.core.refusals import Refusal
-from gateway.proxy.answer import admitted_head, connection_line, date_line, status_line
+from gateway.proxy.answer import connection_line, date_line, status_line
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.limit_set import admitted_head
 from gateway.proxy.outcome import Failure, Settle
 from gateway.proxy.pool import Pool, Unreachable
 from gateway.proxy.request_head import request_head
@@ -72,7 +73,7 @@ async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection |
             return Failure("upload_aborted", None)
         _begin(x, pool, upstream)
         assert upstream.transport is not None
-        upstream.transport.write(data)
+        x.connection.server.outbox.put(upstream.transport, data)
         upload.start(upstream)
         await upstream.wait()
         if upstream.error != "closed" or upstream.got_bytes or not upstream.is_reused:
@@ -201,7 +202,7 @@ async def _whole(
     on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
     if on_disk is not None:
         await on_disk
-    x.connection.write(head + body)
+    x.connection.write_soon(head + body)
 
 
 async def _stream(

@@ -14,13 +14,12 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.core.book import Book, Plan, Route
-from gateway.core.limits import RateLimit
+from gateway.core.book import Book
 from gateway.core.malformed import Malformed
 from gateway.core.refusals import Refusal
 from gateway.core.routes import Miss
@@ -29,9 +28,12 @@ from gateway.proxy.answer import refusal_answer, refusal_status
 from gateway.proxy.directory import Directory
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward import forward
-from gateway.proxy.head import HeadRules, read_head
-from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, identify
+from gateway.proxy.head import HeadRules, read_head, read_request_line
+from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, check_key, identify
 from gateway.proxy.ids import EventIds
+from gateway.proxy.limit_set import LimitSet, make_limit_set
+from gateway.proxy.memo import HeadMemo, is_caller, may_be_kept
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure
 from gateway.proxy.pool import Pool
 from gateway.proxy.request_head import find_source
@@ -64,13 +66,6 @@ OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes]]
 UNMETERED = -1
 
 
-class LimitSet(NamedTuple):
-    """What limits a request of one plan on one route; `policy` is RateLimit-Policy."""
-
-    limits: tuple[RateLimit, ...]
-    policy: bytes
-
-
 def wall_clock_us() -> int:
     """Microseconds since the epoch, UTC."""
     return time.time_ns() // 1000
@@ -88,8 +83,10 @@ class Proxy:
         tally: Tally,
         make_pool: Callable[[Book, str], Pool],
         own_paths: dict[str, OwnAnswer],
+        outbox: Outbox,
         now_us: Callable[[], int] = wall_clock_us,
     ) -> None:
+        self.outbox = outbox
         self.state = state
         self.directory = directory
         self.journal = journal
@@ -117,7 +114,7 @@ class Proxy:
         self.rules = HeadRules(book)
         self.failures.per_minute = book.identify.failures_per_minute
         self.directory.use(book)
-        self._limit_sets: dict[tuple[str, str], LimitSet] = {}
+        self._limit_sets: dict[tuple[str, str, str], LimitSet] = {}
         self._sync_always = book.journal.sync == "always"
         routes = book.routes if book.unmatched is None else (*book.routes, book.unmatched)
         self._lets_anonymous_in = any("anonymous" in route.prices for route in routes)
@@ -129,10 +126,7 @@ class Proxy:
         now_us = self.now_us()
         x = Exchange(self.book, connection, payload, now_us, self.ids.next(now_us))
         try:
-            read_head(x, message, self.rules)
-            if x.forwarded_for is not None:
-                find_source(x, self.rules.trusted)
-            refusal = identify(x, self.rules, self.directory, self.failures)
+            refusal = self._read_and_identify(x, message)
             if refusal is None:
                 own_answer = self.own_paths.get(x.target.canonical)
                 if own_answer is not None:
@@ -152,10 +146,29 @@ class Proxy:
                 self.settle(x, "gateway_error")
         return x.keep_alive
 
+    def _read_and_identify(self, x: Exchange, message: RawRequestMessage) -> Refusal | None:
+        """Head and caller; a head equal to the connection's last one is not read again."""
+        memo = x.connection.memo
+        rules = self.rules
+        if memo is not None and memo.raw_headers == message.raw_headers and memo.rules is rules:
+            if memo.digest is not None and is_caller(self.directory.cached(memo.digest), memo):
+                memo.fill(x)
+                x.headers = message.headers
+                read_request_line(x, message, rules)
+                x.memo = memo
+                return check_key(x, memo.caller, self.failures)
+        read_head(x, message, rules)
+        if x.forwarded_for is not None:
+            find_source(x, rules.trusted)
+        refusal = identify(x, rules, self.directory, self.failures)
+        if refusal is None and may_be_kept(x, rules):
+            x.memo = x.connection.memo = HeadMemo(x, message.raw_headers, rules)
+        return refusal
+
     async def _answer_own(self, x: Exchange, own_answer: OwnAnswer) -> bool:
         """A request to the gateway's own API; never charged."""
         answer = await asyncio.get_running_loop().create_task(own_answer(x))
-        return x.connection.write(answer) and x.keep_alive
+        return x.connection.write_soon(answer) and x.keep_alive
 
     def _route_and_price(self, x: Exchange) -> Refusal | None:
         """Set route, project, charges and limits."""
@@ -180,8 +193,12 @@ class Proxy:
             return Refusal("body_too_large", detail=f"The body may have {most} bytes.")
         x.charges = price.charges
         plan = caller.account.plan
-        found_set = self._limit_sets.get((plan.name, route.name))
-        x.limits, x.policy = found_set or self._limit_set(plan, route)
+        kind = (plan.name, route.name, caller.kind)
+        limit_set = self._limit_sets.get(kind)
+        if limit_set is None:
+            limit_set = make_limit_set(book, plan, route, caller.kind)
+            self._limit_sets[kind] = limit_set
+        x.limit_set = limit_set
         return None
 
     def _missed(self, x: Exchange, miss: Miss) -> Refusal:
@@ -191,27 +208,6 @@ class Proxy:
             allow = ", ".join(sorted(miss.allowed))
             return Refusal("method_not_allowed", headers=(("Allow", allow),))
         return Refusal("route_not_found")
-
-    def _limit_set(self, plan: Plan, route: Route) -> LimitSet:
-        """The limits of a request and their header names, made once per plan and route."""
-        limits = (*self.book.limits, *plan.limits, *route.limits)
-        members = [limit.policy for limit in limits if limit.policy]
-        meters = {meter for p in route.prices.values() for meter, _ in p.charges}
-        members += [
-            self._allowance_policy(allowance.meter, plan)
-            for allowance in plan.allowances
-            if allowance.meter in meters
-        ]
-        found = LimitSet(limits, b", ".join(members))
-        self._limit_sets[plan.name, route.name] = found
-        return found
-
-    def _allowance_policy(self, meter: str, plan: Plan) -> bytes:
-        allowance = next(a for a in plan.allowances if a.meter == meter)
-        span = allowance.period.span(self.now_us(), 0)
-        whole = allowance.amount // 10 ** self.book.meters[meter].decimals
-        seconds = (span.end_us - span.start_us) // 1_000_000
-        return b'"%b";q=%d;w=%d' % (meter.encode(), whole, seconds)
 
     def _admit(self, x: Exchange) -> Refusal | None:
         decision = self.state.admit(x)
@@ -289,7 +285,7 @@ class Proxy:
             self._send_refusal(x, Refusal("internal_error"))
 
     def _send_refusal(self, x: Exchange, refusal: Refusal) -> None:
-        x.connection.write(
+        x.connection.write_soon(
             refusal_answer(
                 refusal,
                 book=x.book,

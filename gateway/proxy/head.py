@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from aiohttp.http import HttpVersion10, HttpVersion11
+
 from gateway.core.book import Book, Network
 from gateway.core.malformed import Malformed
 from gateway.core.target import parse_target
@@ -98,27 +100,33 @@ HOSTS_MAX = 1_000
 
 def read_head(x: Exchange, message: RawRequestMessage, rules: HeadRules) -> None:
     """Fill the exchange from the head. Raises Malformed where it is not certain."""
-    x.method = message.method
     x.headers = message.headers
-    version = message.version
-    x.is_http11 = version[1] == 1
-    if version[0] != 1 or version[1] > 1:
-        raise Malformed("Only HTTP/1.1 and HTTP/1.0 are spoken.", 505, "version_not_supported")
-    if message.should_close:
-        x.keep_alive = False
+    x.is_http11 = message.version[1] == 1
     x.credentials = []
     x.cookie = None
     x.forwarded_for = None
     x.expects_continue = x.is_websocket = x.te_trailers = False
     x.body_length = NO_BODY
+    x.method = message.method
     _read_headers(x, message.raw_headers, rules)
-    if x.method in ("TRACE", "CONNECT"):
-        raise Malformed(f"{x.method} is not served.", 405, "method_not_allowed")
-    x.target = parse_target(message.path, rules.known_hosts)
-    x.query = x.target.query
+    read_request_line(x, message, rules)
+    if message.should_close:
+        x.keep_alive = False
     if message.upgrade:
         x.is_websocket = _is_websocket(x)
         x.keep_alive = False
+
+
+def read_request_line(x: Exchange, message: RawRequestMessage, rules: HeadRules) -> None:
+    """Method, version and target. Raises Malformed."""
+    x.method = method = message.method
+    version = message.version
+    if version is not HttpVersion11 and version != HttpVersion10:
+        raise Malformed("Only HTTP/1.1 and HTTP/1.0 are spoken.", 505, "version_not_supported")
+    if method == "TRACE" or method == "CONNECT":
+        raise Malformed(f"{method} is not served.", 405, "method_not_allowed")
+    x.target = target = parse_target(message.path, rules.known_hosts)
+    x.query = target.query
 
 
 def _read_headers(

@@ -17,6 +17,7 @@ from gateway.core.book import CredentialSource
 from gateway.core.identity import KEY_LENGTH_MAX, is_well_formed
 from gateway.core.malformed import Malformed
 from gateway.core.refusals import Refusal
+from gateway.proxy.caller import Caller
 from gateway.proxy.directory import Directory
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.head import HeadRules
@@ -66,14 +67,20 @@ def identify(
         return _without_key(x, rules, directory, failures)
     caller = None
     if _is_plausible(key):
-        digest = sha256(key).digest()
+        x.digest = digest = sha256(key).digest()
         caller = directory.cached(digest)
         if caller is None and not failures.is_over(x.source, x.time_us):
             caller = directory.by_key(digest)
     if caller is None or caller.key is None:
         return _failed(x, failures, INVALID)
-    record = caller.key
     x.caller = caller
+    return check_key(x, caller, failures)
+
+
+def check_key(x: Exchange, caller: Caller, failures: FailureCounter) -> Refusal | None:
+    """Whether a known key may be used now and from here."""
+    record = caller.key
+    assert record is not None
     if record.revoked_us is not None and record.revoked_us <= x.time_us:
         return _failed(x, failures, INVALID)
     if record.expires_us is not None and record.expires_us <= x.time_us:

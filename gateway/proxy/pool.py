@@ -16,6 +16,7 @@ from gateway.proxy.ticker import NEVER, Ticker, ticks
 from gateway.proxy.upstream import DROP, HOP_BY_HOP, UpstreamConnection
 
 IDLE_TIMEOUT_S = 55.0  # below the 60 s and 75 s after which common servers close
+_IDLE_TICKS = ticks(IDLE_TIMEOUT_S)
 WRITE_BUFFER_HIGH = 256 * 1024  # bytes waiting for a slow backend
 
 
@@ -108,9 +109,10 @@ class Pool:
             and not self._is_closed
         ):
             connection.total_deadline = NEVER
-            connection.deadline = self.ticker.now + ticks(IDLE_TIMEOUT_S)
+            connection.deadline = self.ticker.now + _IDLE_TICKS
             self.idle.append(connection)
-            self._wake_one()
+            if self._waiting:
+                self._wake_one()
         else:
             transport.abort()
 

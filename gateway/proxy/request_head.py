@@ -4,49 +4,59 @@ from __future__ import annotations
 
 from gateway.core.book import Upstream
 from gateway.proxy.connection import address_in
-from gateway.proxy.exchange import NO_LENGTH, Exchange
+from gateway.proxy.exchange import NO_BODY, NO_LENGTH, Exchange
 
 _FOLD = bytes.maketrans(b"_.", b"--")
 
 
 def request_head(x: Exchange) -> bytes:
     """The head's bytes, up to and with the empty line."""
-    upstream = x.route.upstream
-    target = upstream.base_path + x.target.path
+    target = x.route.upstream.base_path + x.target.path
     if x.query is not None:
         target = f"{target}?{x.query}"
-    # The target is ASCII: whatever else came in was refused by parse_target.
-    lines = [
-        f"{x.method} {target} HTTP/1.1\r\nHost: {_host(x, upstream)}\r\n".encode(
-            "utf-8", "surrogateescape"
-        )
-    ]
+    # The path is ASCII and so is the query: the parser lets nothing else through.
+    line = f"{x.method} {target} HTTP/1.1\r\nX-Request-Id: {x.request_id}\r\n"
+    memo = x.memo
+    if memo is None:
+        return line.encode("utf-8", "surrogateescape") + _block(x) + _framing(x)
+    if memo.route is not x.route:
+        memo.block = _block(x)
+        memo.route = x.route
+    return line.encode("utf-8", "surrogateescape") + memo.block + _framing(x)
+
+
+def _framing(x: Exchange) -> bytes:
+    """How the body is delimited, what is expected, and the empty line."""
+    if x.body_length == NO_BODY:
+        if x.is_websocket:
+            return b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        has_content = x.method in ("POST", "PUT", "PATCH")
+        return b"Content-Length: 0\r\n\r\n" if has_content else b"\r\n"
+    expect = b"Expect: 100-continue\r\n" if x.expects_continue else b""
+    if x.body_length == NO_LENGTH:
+        return b"Transfer-Encoding: chunked\r\n%b\r\n" % expect
+    return b"Content-Length: %d\r\n%b\r\n" % (x.body_length, expect)
+
+
+def _block(x: Exchange) -> bytes:
+    """The header lines that depend only on the client's headers, the caller and the route."""
+    upstream = x.route.upstream
+    lines = [f"Host: {_host(x, upstream)}\r\n".encode()]
     kept = x.kept
     edits = upstream.request_headers
+    if x.route.pass_credential:
+        kept = kept + [pair for _, pair in x.credentials if pair not in kept]
     if edits.remove or edits.set:
         gone = edits.remove | {name.lower() for name, _ in edits.set}
         kept = [pair for pair in kept if pair[0].lower() not in gone]
-    if x.route.pass_credential:
-        kept = kept + [pair for _, pair in x.credentials if pair not in kept]
     for pair in kept:
         lines.append(b"%b: %b\r\n" % pair)
     for pair in edits.set:
         lines.append(b"%b: %b\r\n" % pair)
     lines.append(_ours(x))
     lines.append(x.caller.identity_head)
-    if x.body_length > 0:
-        lines.append(b"Content-Length: %d\r\n" % x.body_length)
-    elif x.body_length == NO_LENGTH:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    elif x.method in ("POST", "PUT", "PATCH"):
-        lines.append(b"Content-Length: 0\r\n")
-    if x.is_websocket:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-    elif x.te_trailers:
+    if x.te_trailers and not x.is_websocket:
         lines.append(b"Connection: TE\r\nTE: trailers\r\n")
-    if x.expects_continue and x.body_length != 0:
-        lines.append(b"Expect: 100-continue\r\n")
-    lines.append(b"\r\n")
     return b"".join(lines)
 
 
@@ -57,7 +67,7 @@ def _host(x: Exchange, upstream: Upstream) -> str:
 
 
 def _ours(x: Exchange) -> bytes:
-    """Where the request came from, as we saw it, and its id."""
+    """Where the request came from, as we saw it."""
     connection = x.connection
     came_by = connection.peer
     if x.forwarded_for is not None and x.source != came_by:
@@ -68,7 +78,7 @@ def _ours(x: Exchange) -> bytes:
     version = "1.1" if x.is_http11 else "1.0"
     return (
         f"X-Forwarded-For: {came_by}\r\nX-Forwarded-Proto: {scheme}\r\n"
-        f"X-Forwarded-Host: {host}\r\nVia: {version} {via}\r\nX-Request-Id: {x.request_id}\r\n"
+        f"X-Forwarded-Host: {host}\r\nVia: {version} {via}\r\n"
     ).encode("utf-8", "surrogateescape")
 
 

@@ -46,6 +46,7 @@ class ProxyServer:
     def __init__(self, proxy: Proxy, ticker: Ticker) -> None:
         require_c_parser()
         self.proxy = proxy
+        self.outbox = proxy.outbox
         self.ticker = ticker
         self.connections: set[ClientConnection] = set()
         self.is_draining = False

@@ -11,8 +11,8 @@ from base64 import b64encode
 from hashlib import sha1
 
 from gateway.core.refusals import Refusal
-from gateway.proxy.answer import admitted_head
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.limit_set import admitted_head
 from gateway.proxy.outcome import Failure, Settle
 from gateway.proxy.upstream import UpstreamConnection
 

@@ -71,10 +71,12 @@ class Ask(Protocol):
     @property
     def route_name(self) -> str: ...
 
+    @property
+    def limits(self) -> tuple[RateLimit, ...]: ...
+
     project: str
     source: str
     time_us: int
-    limits: tuple[RateLimit, ...]
     charges: Charges
 
 

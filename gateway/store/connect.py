@@ -44,12 +44,15 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises StoreError when there is no store yet."""
+def open_reader(path: Path, query_only: bool = True) -> sqlite3.Connection:
+    """A connection for reading, unable to write if `query_only`.
+
+    Raises StoreError when there is no store yet, or one of another version.
+    """
     if not path.exists():
         raise StoreError(f"{path}: no store there; start the gateway once to make it")
     connection = _connect(path, READER_CACHE_KIB)
-    connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA query_only = {int(query_only)}")
     version = _version(connection)
     if version != len(_files()):
         connection.close()

@@ -67,7 +67,8 @@ class SqliteSink:
         return self._transact_durably(change)
 
     def snapshot(self) -> sqlite3.Connection:
-        reader = open_reader(self._path)
+        reader = open_reader(self._path, query_only=False)  # an audit makes temporary tables
+        reader.execute("PRAGMA temp_store = FILE")  # and they may be large
         reader.execute("BEGIN")
         reader.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
         return reader

@@ -57,8 +57,7 @@ class SqliteStore:
         return key_of(rows[0]) if rows else None
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        rows = self._connection.execute(_BALANCES, (account_id, since_us)).fetchall()
-        return [BalanceRow(*row) for row in rows]
+        return read_balances(self._connection, account_id, since_us)
 
     def limit_states(self, now_us: int) -> Iterator[LimitState]:
         sql = "SELECT limit_id, subject, a, b, expires_us FROM limit_state WHERE expires_us > ?"
@@ -67,6 +66,13 @@ class SqliteStore:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def read_balances(
+    connection: sqlite3.Connection, account_id: str, since_us: int
+) -> list[BalanceRow]:
+    rows = connection.execute(_BALANCES, (account_id, since_us)).fetchall()
+    return [BalanceRow(*row) for row in rows]
 
 
 def account_of(row: tuple[Any, ...]) -> Account:

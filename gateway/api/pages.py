@@ -1,0 +1,60 @@
+"""Long lists from the store, a page at a time.
+
+Rows come in the order of their id, from after a given one, so that a page costs
+the same at the beginning and at the end of a million rows. Each function gives
+at most `count` rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from gateway.core.book import Account
+from gateway.core.identity import KeyRecord
+from gateway.store.sqlite import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
+
+
+def accounts_after(connection: sqlite3.Connection, after: str, count: int) -> list[Account]:
+    sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id > ? ORDER BY id LIMIT ?"
+    return [account_of(row) for row in connection.execute(sql, (after, count)).fetchall()]
+
+
+def keys_after(
+    connection: sqlite3.Connection, account: str | None, after: str, count: int
+) -> list[KeyRecord]:
+    """Of one account, or of all."""
+    where = "" if account is None else "account = ? AND"
+    sql = f"{SELECT_KEY} WHERE {where} id > ? ORDER BY id LIMIT ?"
+    values = (after, count) if account is None else (account, after, count)
+    return [key_of(row) for row in connection.execute(sql, values).fetchall()]
+
+
+def last_event_seq(connection: sqlite3.Connection) -> int:
+    """The sequence of the event that was settled last, 0 when there is none."""
+    sql = "SELECT coalesce(max(seq), 0) FROM events"
+    seq: int = connection.execute(sql).fetchall()[0][0]
+    return seq
+
+
+def first_of_window(connection: sqlite3.Connection, before: int, count: int) -> int | None:
+    """The first sequence of the `count` events (or fewer) before `before`; None: no events."""
+    sql = "SELECT min(seq) FROM (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?)"
+    seq: int | None = connection.execute(sql, (before, count)).fetchall()[0][0]
+    return seq
+
+
+def audit_log_before(
+    connection: sqlite3.Connection, before: int | None, count: int
+) -> list[dict[str, Any]]:
+    """Entries of the audit log, newest first: id, time_us, actor, action, subject, and details."""
+    sql = (
+        "SELECT id, time_us, actor, action, subject, detail FROM audit_log"
+        " WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2"
+    )
+    names = ("id", "time_us", "actor", "action", "subject")
+    return [
+        {**dict(zip(names, row[:5], strict=True)), **(json.loads(row[5]) if row[5] else {})}
+        for row in connection.execute(sql, (before, count)).fetchall()
+    ]

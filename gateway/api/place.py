@@ -1,0 +1,151 @@
+"""Where operations work inside a running gateway.
+
+The event loop owns the hot state and the journal, the shipper's thread writes
+the store; an operation runs in a third thread and asks each for its part.
+Invariant: nothing of the hot state is touched outside the loop's thread. Must
+not be called on the loop: it waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from gateway.api.operations import Hot
+from gateway.api.problem import ApiProblem
+from gateway.core.book import Book
+from gateway.journal.shipper import BarrierPassed, Shipper
+from gateway.proxy.directory import Directory
+from gateway.state.memory import MemoryState
+from gateway.store.connect import open_reader
+from gateway.store.sqlite import SqliteStore
+from gateway.usage.audit import AuditReport, audit
+
+T = TypeVar("T")
+
+HOT_WAIT_S = 10.0  # for a turn of the event loop; it is late by milliseconds at most
+CHANGE_WAIT_S = 10.0  # for the store's writer; a batch takes some 100 ms
+AUDIT_WAIT_S = 60.0  # for everything in the journal to be shipped
+AUDIT_TRIES = 5  # the store may have gone past the moment that was asked for
+
+Counters = dict[tuple[str, str, int], int]
+
+
+class LastSeq(Protocol):
+    """What is asked of the journal."""
+
+    last_seq: int
+
+
+class Gateway(Protocol):
+    """What is asked of a running gateway (gateway/app.py)."""
+
+    book: Book
+    loop: asyncio.AbstractEventLoop
+    directory: Directory
+    state: MemoryState
+    store: SqliteStore
+    shipper: Shipper[sqlite3.Connection]
+    now_us: Callable[[], int]
+
+    @property
+    def journal(self) -> LastSeq: ...
+
+
+class LivePlace:
+    """Implements gateway.api.operations.Place on a running gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._lock = threading.Lock()
+
+    def now_us(self) -> int:
+        return self._gateway.now_us()
+
+    def hot(self, work: Callable[[Hot], T]) -> T:
+        """Run work on the event loop; raises what it raises."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work(self._hot()))
+                except Exception as exc:
+                    future.set_exception(exc)
+
+        self._gateway.loop.call_soon_threadsafe(run)
+        return _result(future, HOT_WAIT_S, "the event loop")
+
+    def _hot(self) -> Hot:
+        gateway = self._gateway
+        return Hot(gateway.book, gateway.directory, gateway.state, gateway.store)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        future = self._gateway.shipper.submit(work)
+        try:
+            return _result(future, CHANGE_WAIT_S, "the store")
+        except sqlite3.Error as exc:
+            raise ApiProblem("store_unavailable", f"the store refused the change: {exc}") from exc
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with closing(open_reader(Path(self._gateway.book.store.path))) as connection:
+            return work(connection)
+
+    def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
+        wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
+        if self._gateway.shipper.shipped_seq >= wanted:
+            return True
+        try:
+            self._gateway.shipper.reached(wanted).result(timeout_s)
+        except (FutureTimeout, CancelledError):
+            return False
+        return True
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return self._lock
+
+    def audit(self) -> AuditReport:
+        """Compare live counters, sums and events as of one record of the journal."""
+        for _ in range(AUDIT_TRIES):
+            with self._lock:
+                used, topped_up, pinned = self.hot(lambda hot: self._pin(hot.state))
+                try:
+                    snapshot = pinned.result(AUDIT_WAIT_S)
+                except BarrierPassed:
+                    continue
+                except (FutureTimeout, CancelledError):
+                    text = f"the journal was not shipped within {AUDIT_WAIT_S:.0f} s"
+                    raise ApiProblem("store_unavailable", text) from None
+            with closing(snapshot):
+                return audit(snapshot, used, topped_up)
+        text = "the store was ahead of the counters each time; try again"
+        raise ApiProblem("store_unavailable", text)
+
+    def _pin(self, state: MemoryState) -> tuple[Counters, Counters, Future[sqlite3.Connection]]:
+        """The counters now, and the store at the record they stand at; in one step of the loop."""
+        used: Counters = {}
+        topped_up: Counters = {}
+        for account in state.accounts():
+            for balance in account.balances.values():
+                key = (account.account.id, balance.meter, balance.span.start_us)
+                used[key], topped_up[key] = balance.used, balance.topped_up
+        return used, topped_up, self._gateway.shipper.barrier(self._gateway.journal.last_seq)
+
+
+def _result(future: Future[T], timeout_s: float, who: str) -> T:
+    """The result, or a refusal that says whether anything can still come of it."""
+    try:
+        return future.result(timeout_s)
+    except FutureTimeout:
+        if future.cancel():
+            text = f"{who} did not answer within {timeout_s:.0f} s; nothing was changed"
+        else:
+            text = f"{who} did not finish within {timeout_s:.0f} s; the change may still be made"
+        raise ApiProblem("store_unavailable", text) from None

@@ -1,0 +1,223 @@
+"""Reading operations: usage of an account, events, the audit and its log.
+
+Events of one account come newest first by time; events of all accounts in the
+order in which they were settled, which is also the order that `after` follows.
+Must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, NamedTuple
+
+from gateway.api.fields import Fields, count_parser, parse_any_text
+from gateway.api.figures import Asker, usage_document
+from gateway.api.operations import PAGE_FIELDS, Call, Hot, Operations, Paging, Reply
+from gateway.api.pages import audit_log_before, first_of_window, last_event_seq
+from gateway.api.problem import ApiProblem, refuse_unknown
+from gateway.core.book import Book
+from gateway.core.events import Event
+from gateway.core.units import json_amount
+from gateway.proxy.answer import iso
+from gateway.state.base import AccountState
+from gateway.store.reports import ActivityFilter, Page, read_activity, read_events_after
+from gateway.usage.activity import Query, encode_cursor, parse_query
+
+SHIP_WAIT_S = 2.0  # for what has ended to be in the store, before events are listed
+FILTERS = (
+    "from", "to", "user", "project", "key", "operation", "route", "outcome", "meter",
+    "status_min", "status_max",
+)  # fmt: skip
+EVENT_FIELDS = (*FILTERS, *PAGE_FIELDS, "account", "after", "wait")
+# Windows of the events of all accounts that one answer may look through for a filter.
+WINDOWS_MAX = 40
+WAIT_MAX_S = 30
+
+
+def show_usage(ops: Operations, call: Call) -> Reply:
+    """What an account has used and has left in its current periods."""
+    Fields(call.query, (), "parameter")
+    account_id = call.params["account"]
+    ops.account(account_id)
+    now_us = ops.place.now_us()
+    state = ops.place.hot(lambda hot: _state_of(hot, account_id))
+    asker = Asker(state, "", "", "", "", frozenset({"account"}), now_us)
+    return Reply(200, usage_document(ops.place, asker))
+
+
+def _state_of(hot: Hot, account_id: str) -> AccountState:
+    state = hot.directory.account_state(account_id)
+    assert state is not None, "the account was found"
+    return state
+
+
+def list_events(ops: Operations, call: Call) -> Reply:
+    """Events by filters; `after` (from an earlier answer's `follow`) gives only newer ones."""
+    refuse_unknown(call.query, EVENT_FIELDS, "parameter")
+    query = _event_query(call)
+    account = call.query.get("account")
+    if account is not None:
+        ops.account(account)
+    ops.place.wait_shipped(SHIP_WAIT_S)
+    if "after" in call.query:
+        found = _newer(ops, call, query, account)
+    elif account is not None:
+        found = _of_account(ops, query, account)
+    else:
+        found = _of_all(ops, call, query)
+    book = ops.book
+    document = {
+        "items": [event_document(event, book) for event in found.events],
+        "next": found.next,
+        "follow": str(found.follow),
+    }
+    return Reply(200, document)
+
+
+class _Found(NamedTuple):
+    events: list[Event]
+    next: str | None  # cursor of older ones
+    follow: int  # where newer ones begin
+
+
+def _event_query(call: Call) -> Query:
+    """The filters; the cursor is judged by whoever made it."""
+    names = [*FILTERS, "limit", *(["cursor"] if "account" in call.query else [])]
+    try:
+        return parse_query({name: call.query[name] for name in names if name in call.query})
+    except ValueError as exc:
+        parameter = str(exc).partition(":")[0]
+        raise ApiProblem("invalid_parameter", str(exc), parameter=parameter) from None
+
+
+def _of_account(ops: Operations, query: Query, account: str) -> _Found:
+    """Newest first, by the index on account and time."""
+
+    def read(connection: sqlite3.Connection) -> tuple[int, Page]:
+        seq = last_event_seq(connection)
+        return seq, read_activity(connection, account, query.wanted, query.limit, query.after)
+
+    seq, page = ops.place.read(read)
+    return _Found(page.events, encode_cursor(page.next) if page.next else None, seq)
+
+
+def _of_all(ops: Operations, call: Call, query: Query) -> _Found:
+    """Newest first in the order of settlement, window by window."""
+    cursor = Fields(call.query, EVENT_FIELDS, "parameter").get("cursor", _parse_seq, None)
+
+    def read(connection: sqlite3.Connection) -> _Found:
+        newest = last_event_seq(connection)
+        end = newest + 1 if cursor is None else cursor
+        events: list[Event] = []
+        for _ in range(WINDOWS_MAX):
+            room = query.limit - len(events)
+            if room == 0 or end == 0:
+                break
+            first = first_of_window(connection, end, room)
+            if first is None:
+                end = 0
+                break
+            window, _ = read_events_after(connection, first - 1, room)
+            events += [event for event in reversed(window) if matches(event, query.wanted)]
+            end = first
+        return _Found(events, str(end) if end else None, newest)
+
+    return ops.place.read(read)
+
+
+def _newer(ops: Operations, call: Call, query: Query, account: str | None) -> _Found:
+    """Oldest first: what was settled after the given place."""
+    after = Fields(call.query, EVENT_FIELDS, "parameter").need("after", _parse_seq)
+    events, seq = ops.place.read(
+        lambda connection: read_events_after(connection, after, query.limit, account)
+    )
+    return _Found([event for event in events if matches(event, query.wanted)], None, seq)
+
+
+def matches(event: Event, wanted: ActivityFilter) -> bool:
+    """Whether an event is one of those that the filter lets through."""
+    given = (
+        (wanted.user, event.user),
+        (wanted.project, event.project),
+        (wanted.key_id, event.key_id),
+        (wanted.operation, event.operation),
+        (wanted.route, event.route),
+        (wanted.outcome, event.outcome),
+    )
+    return (
+        all(value is None or value == found for value, found in given)
+        and (wanted.from_us is None or event.time_us >= wanted.from_us)
+        and (wanted.to_us is None or event.time_us < wanted.to_us)
+        and (wanted.status_min is None or event.status >= wanted.status_min)
+        and (wanted.status_max is None or event.status <= wanted.status_max)
+        and (wanted.meter is None or any(c.meter == wanted.meter for c in event.charges))
+    )
+
+
+def event_document(event: Event, book: Book) -> dict[str, Any]:
+    """An event for people and programs: instants as RFC 3339, amounts exact."""
+    amounts: dict[str, int] = {}
+    for charge in event.charges:
+        amounts[charge.meter] = amounts.get(charge.meter, 0) + charge.amount
+    return {
+        "id": event.id,
+        "time": iso(event.time_us),
+        "account": event.account,
+        "user": event.user,
+        "project": event.project,
+        "key": event.key_id,
+        "caller": event.caller,
+        "source": event.source,
+        "service": event.service,
+        "operation": event.operation,
+        "route": event.route,
+        "method": event.method,
+        "path": event.path,
+        "status": event.status,
+        "outcome": event.outcome,
+        "charges": {meter: _amount(meter, amount, book) for meter, amount in amounts.items()},
+        "bytes_in": event.bytes_in,
+        "bytes_out": event.bytes_out,
+        "duration_ms": event.duration_us / 1000,
+        "upstream_ms": event.upstream_us / 1000,
+        "request_id": event.request_id,
+        "price_book": event.book,
+    }
+
+
+def run_audit(ops: Operations, call: Call) -> Reply:
+    """Recompute everything that is summed, and compare it with the live counters."""
+    Fields(call.query, (), "parameter")
+    report = ops.place.audit()
+    document = {
+        "clean": report.is_clean,
+        "seq": report.seq,
+        "events": report.events,
+        "charges": report.charges,
+        "rollups": report.rollups,
+        "balances": report.balances,
+        "counters": report.counters,
+        "differences": [difference._asdict() for difference in report.differences],
+        "duration_ms": report.duration_us / 1000,
+    }
+    return Reply(200, document)
+
+
+def list_audit_log(ops: Operations, call: Call) -> Reply:
+    """Who changed what, newest first."""
+    fields = Fields(call.query, PAGE_FIELDS, "parameter")
+    paging = Paging.of(fields)
+    before = fields.get("cursor", _parse_seq, None)
+    rows = ops.place.read(lambda c: audit_log_before(c, before, paging.limit + 1))
+    for row in rows:
+        row["time"] = iso(row.pop("time_us"))
+        row["id"] = str(row["id"])
+    return paging.page(rows, lambda row: row)
+
+
+def _parse_seq(value: object) -> int:
+    return count_parser(0, 2**62)(parse_any_text(value))
+
+
+def _amount(meter: str, amount: int, book: Book) -> int | str:
+    return json_amount(amount, book.meters[meter].decimals if meter in book.meters else 0)

@@ -1,0 +1,106 @@
+"""The limits of one kind of request, and how they are told to the caller.
+
+Made once for each plan, route and caller kind, so that a request only fills
+numbers into a template. Header forms: draft-ietf-httpapi-ratelimit-headers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.core.book import Book, Plan, Route
+from gateway.core.limits import Concurrency, Counter, RateLimit
+from gateway.core.periods import Period
+from gateway.core.units import format_amount
+from gateway.proxy.exchange import Exchange
+
+SECOND_US = 1_000_000
+# How long a period is at most, for RateLimit-Policy's w.
+_WINDOW_S = {"hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_678_400}
+
+
+class LimitSet(NamedTuple):
+    """`template` has two numbers for each timed limit, then for each budget, then its text."""
+
+    limits: tuple[RateLimit, ...]
+    template: bytes
+    units: tuple[int, ...]  # of the budgets' meters, in order of the price
+    decimals: tuple[int, ...]
+
+
+def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
+    """Everything that limits callers of a plan and kind on a route."""
+    limits = (*book.limits, *plan.limits, *route.limits)
+    allowances = {allowance.meter: allowance for allowance in plan.allowances}
+    price = route.prices.get(kind)
+    budgets = [
+        allowances[meter] for meter, _ in (price.charges if price else ()) if meter in allowances
+    ]
+    timed = [limit for limit in limits if limit.algorithm != "concurrency"]
+    policies = [limit.policy for limit in timed]
+    members = [b'"%b";r=%%d;t=%%d' % limit.label for limit in timed]
+    remains = []
+    for allowance in budgets:
+        meter = book.meters[allowance.meter]
+        window_s = _WINDOW_S[Period(allowance.period.kind).kind]
+        policies.append(b'"%b";q=%d;w=%d' % (meter.label, allowance.amount // meter.unit, window_s))
+        members.append(b'"%b";r=%%d;t=%%d' % meter.label)
+        remains.append(b"%b=%%b" % meter.label)
+    template = b""
+    if book.response_headers.ratelimit and members:
+        policy = b", ".join(policies).replace(b"%", b"%%")
+        template = b"RateLimit-Policy: %b\r\nRateLimit: %b\r\n" % (policy, b", ".join(members))
+    if book.response_headers.budget and remains:
+        template += b"X-Budget-Remaining: %b\r\n" % b", ".join(remains)
+    meters = [book.meters[allowance.meter] for allowance in budgets]
+    return LimitSet(
+        limits, template, tuple(m.unit for m in meters), tuple(m.decimals for m in meters)
+    )
+
+
+def admitted_head(x: Exchange) -> bytes:
+    """The header lines that every admitted answer carries."""
+    wanted = x.book.response_headers
+    head = b"X-Request-Id: %b\r\n" % x.request_id.encode() if wanted.request_id else b""
+    hold = x.hold
+    if hold is None or not x.limit_set.template:
+        return head
+    now_us = x.time_us
+    numbers: list[int | bytes] = []
+    if wanted.ratelimit:
+        for counter in hold.counters:
+            if counter.__class__ is not Concurrency:
+                left, reset_us = counter.left(now_us)
+                numbers.append(left)
+                numbers.append((reset_us - now_us + 999_999) // SECOND_US)
+    texts: list[int | bytes] = []
+    index = 0
+    for balance, _ in hold.reserved:
+        if balance.granted is not None:
+            left = balance.remaining or 0
+            if wanted.ratelimit:
+                numbers.append(left // x.limit_set.units[index])
+                numbers.append((balance.span.end_us - now_us + 999_999) // SECOND_US)
+            if wanted.budget:
+                decimals = x.limit_set.decimals[index]
+                texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)
+            index += 1
+    numbers += texts
+    head += x.limit_set.template % tuple(numbers)
+    if wanted.x_ratelimit:
+        head += _x_ratelimit_head(hold.counters, now_us)
+    return head
+
+
+def _x_ratelimit_head(counters: list[Counter], now_us: int) -> bytes:
+    """The older header family, for the limit with the least left."""
+    rows = [c.figures(now_us) for c in counters if c.__class__ is not Concurrency]
+    if not rows:
+        return b""
+    tightest = min(rows, key=lambda figures: figures.remaining)
+    wait_s = (tightest.reset_us - now_us + 999_999) // SECOND_US
+    return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n" % (
+        tightest.limit,
+        tightest.remaining,
+        wait_s,
+    )

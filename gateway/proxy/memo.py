@@ -1,0 +1,76 @@
+"""The last head of a connection, so that the same head is not read twice.
+
+A client on a kept connection mostly sends the same headers with another
+target. Invariant: a memo is used only when the raw headers are equal byte for
+byte, the rules are the same and the head had no body, upgrade, expectation,
+id or forwarding of its own; and the key is looked up again each time, so that
+revocation and expiry hold.
+"""
+
+from __future__ import annotations
+
+from gateway.core.book import Route
+from gateway.proxy.caller import Caller
+from gateway.proxy.exchange import NO_BODY, Exchange
+from gateway.proxy.head import HeadRules
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+class HeadMemo:
+    """What a head came to: everything but its request line."""
+
+    __slots__ = (
+        "raw_headers", "rules", "is_http11", "keep_alive", "host", "host_header", "kept",
+        "credentials", "cookie", "te_trailers", "digest", "caller", "route", "block",
+    )  # fmt: skip
+
+    def __init__(self, x: Exchange, raw_headers: RawHeaders, rules: HeadRules) -> None:
+        self.raw_headers = raw_headers
+        self.rules = rules
+        self.is_http11 = x.is_http11
+        self.keep_alive = x.keep_alive
+        self.host = x.host
+        self.host_header = x.host_header
+        self.kept = x.kept
+        self.credentials = x.credentials
+        self.cookie = x.cookie
+        self.te_trailers = x.te_trailers
+        self.digest = x.digest
+        self.caller = x.caller
+        self.route: Route | None = None  # of the request head that `block` belongs to
+        self.block = b""
+
+    def fill(self, x: Exchange) -> None:
+        """Set what read_head and identify would set."""
+        x.is_http11 = self.is_http11
+        x.keep_alive = self.keep_alive
+        x.host = self.host
+        x.host_header = self.host_header
+        x.kept = self.kept
+        x.credentials = self.credentials
+        x.cookie = self.cookie
+        x.te_trailers = self.te_trailers
+        x.forwarded_for = None
+        x.expects_continue = x.is_websocket = False
+        x.body_length = NO_BODY
+        x.caller = self.caller
+
+
+def may_be_kept(x: Exchange, rules: HeadRules) -> bool:
+    """Whether a head that was just read and identified by key can be kept."""
+    return (
+        x.body_length == NO_BODY
+        and x.digest is not None
+        and not x.expects_continue
+        and not x.is_websocket
+        and x.keep_alive
+        and x.forwarded_for is None
+        and x.request_id is x.event_id
+        and not rules.key_parameters
+    )
+
+
+def is_caller(caller: Caller | None, memo: HeadMemo) -> bool:
+    """Whether a fresh look-up found what the memo has."""
+    return caller is not None and caller is memo.caller
