@@ -96,7 +96,7 @@ class Gateway:
             self.tally,
             self._make_pool,
             self._own_paths(book),
-            Outbox(self.loop, self._write_journal, self._journal_failed),
+            Outbox(self.loop, self.journal.flush, self._journal_failed),
         )
         self.server = ProxyServer(self.proxy, self.ticker)
         self.ticker.start(self.loop)
@@ -114,15 +114,13 @@ class Gateway:
         if recovered.segments:
             self.log("recovered", **recovered._asdict())
         self.journal = Journal.open(book.journal, recovered.journal_id, recovered.next_seq)
+        self.journal.gather()  # the outbox writes it, once a turn of the loop
         self.shipper = Shipper(book.journal.dir, self.sink, self.journal, self._report)
         self.shipper.start()
         self.store = SqliteStore(book.store.path)
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)
-
-    def _write_journal(self) -> None:
-        """Before anything is sent: what was promised is written down."""
 
     def _journal_failed(self, exc: Exception) -> None:
         self.log("journal_failed", level="error", error=str(exc))

@@ -112,6 +112,8 @@ class _AdminApi:
         except Exception as exc:
             self._gateway.log("admin_error", level="error", request_id=request_id, exc_info=exc)
             problem = ApiProblem("internal_error", "see the gateway's log for this request id")
+        if problem.allow:
+            headers["Allow"] = ", ".join(problem.allow)
         return web.Response(
             status=problem.status,
             body=orjson.dumps(problem.document(request_id)),
@@ -147,7 +149,7 @@ class _AdminApi:
         )
         if allowed:
             text = f"expected {' or '.join(allowed)}, found {request.method}"
-            raise ApiProblem("method_not_allowed", text)
+            raise ApiProblem("method_not_allowed", text, allow=tuple(allowed))
         raise ApiProblem("not_found", f"there is nothing at {request.path}")
 
 

@@ -153,9 +153,9 @@ def key_document(key: KeyRecord, now_us: int) -> dict[str, Any]:
 def _state(key: KeyRecord, now_us: int) -> str:
     if key.revoked_us is not None:
         return "revoked"
-    if key.expires_us is None:
-        return "active"
-    return "expired" if key.expires_us <= now_us else "expiring"
+    if key.expires_us is not None and key.expires_us <= now_us:
+        return "expired"
+    return "active"
 
 
 def _drawn(record: KeyRecord, environment: Environment, now_us: int) -> tuple[KeyRecord, str]:

@@ -43,6 +43,8 @@ class LastSeq(Protocol):
 
     last_seq: int
 
+    def flush(self) -> None: ...
+
 
 class Gateway(Protocol):
     """What is asked of a running gateway (gateway/app.py)."""
@@ -136,7 +138,9 @@ class LivePlace:
             for balance in account.balances.values():
                 key = (account.account.id, balance.meter, balance.span.start_us)
                 used[key], topped_up[key] = balance.used, balance.topped_up
-        return used, topped_up, self._gateway.shipper.barrier(self._gateway.journal.last_seq)
+        journal = self._gateway.journal
+        journal.flush()
+        return used, topped_up, self._gateway.shipper.barrier(journal.last_seq)
 
 
 def _result(future: Future[T], timeout_s: float, who: str) -> T:

@@ -34,15 +34,19 @@ KINDS: dict[str, tuple[int, str]] = {
 class ApiProblem(Exception):
     """An operation that was refused; nothing was changed.
 
-    `parameter` names the query parameter or body field that is to blame.
+    `parameter` names the query parameter or body field that is to blame, `allow` the
+    methods that a path does have.
     """
 
-    def __init__(self, code: str, detail: str, *, parameter: str = "") -> None:
+    def __init__(
+        self, code: str, detail: str, *, parameter: str = "", allow: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.status, self.title = KINDS[code]
         self.detail = detail
         self.parameter = parameter
+        self.allow = allow
 
     def document(self, request_id: str = "") -> dict[str, Any]:
         """The problem+json document."""

@@ -7,16 +7,11 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.options import config_option
+
 
 @click.command(short_help="Run the gateway.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("config/gateway.yaml"),
-    envvar="TALLYGATE_CONFIG",
-    show_default=True,
-    help="The configuration file.",
-)
+@config_option
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

@@ -32,7 +32,7 @@ class Written(Protocol):
     @property
     def segment(self) -> Segment: ...
 
-    last_seq: int
+    written_seq: int
 
     def refuse_opens(self) -> None: ...
 
@@ -64,7 +64,7 @@ class Keeper:
 
     def start(self, journal: Written) -> None:
         self._journal = journal
-        self.synced_seq = journal.last_seq
+        self.synced_seq = journal.written_seq
         self._thread.start()
 
     # -- space
@@ -142,7 +142,7 @@ class Keeper:
 
     def _sync_files(self) -> None:
         assert self._journal is not None
-        target = self._journal.last_seq  # read before the files: they hold at least this much
+        target = self._journal.written_seq  # read before the files: they hold at least this much
         current = self._journal.segment
         retired = [self._retired.popleft() for _ in range(len(self._retired))]
         try:
@@ -188,7 +188,7 @@ class Keeper:
 
     def _sync_quietly(self) -> None:
         assert self._journal is not None
-        if self._journal.last_seq > self.synced_seq or self._retired or self._waiters:
+        if self._journal.written_seq > self.synced_seq or self._retired or self._waiters:
             try:
                 self.sync()
             except JournalBroken:

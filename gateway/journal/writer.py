@@ -66,7 +66,8 @@ class Journal:
         self, keeper: Keeper, settings: JournalSettings, journal_id: str, next_seq: int
     ) -> None:
         self.journal_id = journal_id
-        self.last_seq = next_seq - 1
+        self.last_seq = self.written_seq = next_seq - 1
+        self._gathered: list[bytes] | None = None  # lines that `flush` will write
         self._keeper = keeper
         self._max_bytes = settings.max_bytes
         self._in_flight = 0
@@ -180,20 +181,43 @@ class Journal:
             if self._offset > self._roll_at:
                 self._roll()
             self._append(encode_refused(self.last_seq + 1, part), self.last_seq + 1)
+        self.flush()
         return self.last_seq
 
     def _append(self, body: bytes, seq: int) -> None:
         line = b"%08x%b" % (crc32(body), body)
-        size = len(line)
-        offset = self._offset
+        if self._gathered is None:
+            self._write(line, self._offset)
+            self.written_seq = seq
+        else:
+            self._gathered.append(line)
+        self._offset += len(line)
+        self.last_seq = seq
+
+    def gather(self) -> None:
+        """From now on records are written by `flush`, many with one system call.
+
+        Who asks for this promises that nothing that depends on a record leaves the
+        process before `flush` has returned (gateway.proxy.outbox).
+        """
+        if self._gathered is None:
+            self._gathered = []
+
+    def flush(self) -> None:
+        """Write what was gathered. Raises JournalError when the disk does not take it."""
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._write(data, self._offset - len(data))
+        self.written_seq = self.last_seq
+
+    def _write(self, data: bytes, offset: int) -> None:
         try:
-            written = _pwrite(self._fd, line, offset)
-            while written < size:  # a signal, or the last bytes of a quota
-                written += _pwrite(self._fd, line[written:], offset + written)
+            written = _pwrite(self._fd, data, offset)
+            while written < len(data):  # a signal, or the last bytes of a quota
+                written += _pwrite(self._fd, data[written:], offset + written)
         except OSError as error:
             raise self._refused_by_disk(error) from error
-        self._offset = offset + size
-        self.last_seq = seq
 
     def _refused_by_disk(self, error: OSError) -> JournalError:
         """The next record takes the same place, so half a line does no harm."""
@@ -236,6 +260,7 @@ class Journal:
 
     def _roll(self) -> None:
         """Go on in the next segment; its number of spares is the keeper's to restore."""
+        self.flush()
         old = self._segment
         try:
             segment = self._keeper.take()
@@ -328,6 +353,7 @@ class Journal:
 
     def close(self) -> None:
         """Sync, give the reserved space back, end the keeper."""
+        self.flush()
         self._keeper.close()
         os.ftruncate(self._fd, self._offset)
         if not self._keeper.failed:

@@ -240,6 +240,7 @@ class Proxy:
             self.tally.unmetered(x)
             return None
         seq = settle(x, outcome, self.state, self.journal, now_us)
+        self.outbox.touch()
         self.tally.settled(x, now_us)
         return self.journal.synced(seq) if self._sync_always else None
 

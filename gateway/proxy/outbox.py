@@ -17,7 +17,7 @@ from collections.abc import Callable
 class Outbox:
     """One per event loop."""
 
-    __slots__ = ("_loop", "_before", "_queue", "_on_failure")
+    __slots__ = ("_loop", "_before", "_queue", "_on_failure", "_is_due")
 
     def __init__(
         self,
@@ -29,12 +29,23 @@ class Outbox:
         self._before = before
         self._on_failure = on_failure
         self._queue: list[tuple[asyncio.Transport, bytes]] = []
+        self._is_due = False
 
     def put(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send `data` at the end of this turn."""
-        if not self._queue:
-            self._loop.call_soon(self.flush)
+        if not self._is_due:
+            self.touch()
         self._queue.append((transport, data))
+
+    def touch(self) -> None:
+        """The journal has something to write at the end of this turn."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._is_due = False
+        self.flush()
 
     def flush(self) -> None:
         """Journal, then send what is queued. On a broken journal nothing is sent."""

@@ -37,8 +37,8 @@ def recount(connection: sqlite3.Connection) -> Counts:
     """Compute the sums anew into temporary tables; how many rows there were."""
     for statement in _TEMPORARY:
         connection.execute(statement)
-    top: int = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchall()[0][0]
-    for first in range(0, top + 1, SLICE):
+    low, top = connection.execute(_SPAN).fetchall()[0]
+    for first in range(low, top + 1, SLICE):
         connection.execute(_RECOUNT_ROLLUPS, (first, first + SLICE - 1))
         connection.execute(_RECOUNT_BALANCES, (first, first + SLICE - 1))
     return Counts(*connection.execute(_COUNTS).fetchall()[0])
@@ -72,6 +72,13 @@ _TEMPORARY = (
     "CREATE TABLE temp.used (account, meter, period_us, used,"
     " PRIMARY KEY (account, meter, period_us)) WITHOUT ROWID",
 )
+_SPAN = """
+    SELECT min(low), max(top) FROM (
+        SELECT coalesce(min(seq), 0) AS low, coalesce(max(seq), 0) AS top FROM events
+        UNION ALL
+        SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM charges
+    )
+"""
 _RECOUNT_ROLLUPS = f"""
     INSERT INTO temp.sums
     SELECT e.label, coalesce(c.meter, ''), coalesce(c.period_us, 0),

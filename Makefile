@@ -1,0 +1,62 @@
+# tallygate: what a fresh machine needs is Python >= 3.11 with venv, pip and a registry.
+#
+#   make demo   the gateway in front of a small backend, with a key to try (PORT, ADMIN_PORT)
+#   make test   lint, types and every test
+#   make bench  CPU per request beside nginx+Lua, Caddy and others
+
+PORT ?= 8080
+ADMIN_PORT ?= 8081
+CONFIG ?= config/gateway.yaml
+VENV ?= .venv
+# The first interpreter that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && { echo "$$python"; break; }; done)
+
+BIN := $(VENV)/bin
+# One file per set of installed packages: a second run installs nothing.
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+
+.PHONY: help demo check test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(INSTALLED)
+	@exec $(BIN)/tallygate demo --port $(PORT) --admin-port $(ADMIN_PORT) --config $(CONFIG)
+
+check: $(INSTALLED)
+	@$(BIN)/tallygate check $(CONFIG)
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(INSTALLED_TEST)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict gateway
+
+format: $(INSTALLED_TEST)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m bench.run
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "tallygate needs Python 3.11 or newer with its venv module" \
+	"(Debian: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(INSTALLED_TEST): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(INSTALLED)

@@ -1,0 +1,105 @@
+"""Operations straight on the store, while no gateway runs.
+
+Invariant: the caller holds the lock on the data directory, so this process is
+the only writer; what a crash has left in the journal is in the store before
+anything is asked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from gateway.api.endpoints import find_endpoint
+from gateway.api.operations import Call, Hot, Operations, Operator
+from gateway.api.problem import ApiProblem
+from gateway.cli.options import Failed
+from gateway.core.book import Book
+from gateway.journal.recovery import recover
+from gateway.proxy.directory import Directory
+from gateway.state.memory import MemoryState
+from gateway.store.base import StoreError
+from gateway.store.sink import SqliteSink
+from gateway.store.sqlite import SqliteStore
+from gateway.usage.audit import AuditReport, audit
+
+T = TypeVar("T")
+
+
+class OfflinePlace:
+    """Implements gateway.api.operations.Place on a store that nobody else writes."""
+
+    def __init__(self, book: Book, sink: SqliteSink) -> None:
+        self._sink = sink
+        self._store = SqliteStore(book.store.path)
+        state = MemoryState(self._store)
+        limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
+        state.restore(self._store.limit_states(self.now_us()), limits)
+        directory = Directory(book, self._store, state)
+        self._hot = Hot(book, directory, state, self._store)
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def hot(self, work: Callable[[Hot], T]) -> T:
+        return work(self._hot)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._sink.run(work)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return work(self._store.connection)
+
+    def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
+        return True
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def audit(self) -> AuditReport:
+        snapshot = self._sink.snapshot()
+        try:
+            return audit(snapshot)
+        finally:
+            snapshot.close()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class OfflineOffice:
+    """Implements gateway.cli.office.Office. Raises StoreError, JournalError, OSError."""
+
+    is_live = False
+
+    def __init__(self, book: Book, operator: str) -> None:
+        self._operator = Operator(f"cli:{operator}", "local")
+        self._sink = SqliteSink.open(book.store.path)
+        recover(book.journal.dir, self._sink)
+        self._place = OfflinePlace(book, self._sink)
+        self._operations = Operations(self._place)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        idempotency_key: str = "",
+    ) -> dict[str, Any]:
+        endpoint, params = find_endpoint(method, path)
+        call = Call(self._operator, params, query or {}, body or {}, idempotency_key)
+        try:
+            return endpoint.run(self._operations, call).document
+        except ApiProblem as exc:
+            raise Failed(exc.detail) from None
+        except (StoreError, sqlite3.Error) as exc:
+            raise Failed(f"the store cannot be used: {exc}") from None
+
+    def close(self) -> None:
+        self._place.close()
+        self._sink.close()
