@@ -55,6 +55,6 @@ def find_endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
         if endpoint.method != method or len(wanted) != len(segments):
             continue
         pairs = list(zip(wanted, segments, strict=True))
-        if all(name == text or name.startswith("{") for name, text in pairs):
+        if all(name == text or (name.startswith("{") and text) for name, text in pairs):
             return endpoint, {n[1:-1]: text for n, text in pairs if n.startswith("{")}
     raise LookupError(f"{method} {path}")

@@ -47,9 +47,7 @@ def create(
 @click.option("--plan", help="Name of the plan.")
 @click.option("--title", help="Name for people.")
 @click.option("--cycle-start", help="Anchor of weekly periods, e.g. 2026-01-05.")
-@click.option(
-    "--disable/--enable", "disabled", default=None, help="Refuse every call, or no longer."
-)
+@click.option("--disable/--enable", "disabled", default=None, help="Refuse every call, or not.")
 @config_option
 @json_option
 def update(

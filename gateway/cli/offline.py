@@ -36,8 +36,6 @@ class OfflinePlace:
         self._sink = sink
         self._store = SqliteStore(book.store.path)
         state = MemoryState(self._store)
-        limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
-        state.restore(self._store.limit_states(self.now_us()), limits)
         directory = Directory(book, self._store, state)
         self._hot = Hot(book, directory, state, self._store)
 
@@ -91,7 +89,10 @@ class OfflineOffice:
         body: Mapping[str, Any] | None = None,
         idempotency_key: str = "",
     ) -> dict[str, Any]:
-        endpoint, params = find_endpoint(method, path)
+        try:
+            endpoint, params = find_endpoint(method, path)
+        except LookupError:
+            raise Failed(f"there is nothing at {path}") from None
         call = Call(self._operator, params, query or {}, body or {}, idempotency_key)
         try:
             return endpoint.run(self._operations, call).document

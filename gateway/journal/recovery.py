@@ -41,10 +41,9 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
     events = refused = 0
     try:
         while batch := reader.read(BATCH_EVENTS):
-            if batch.last_seq > sink.applied_seq:
-                sink.apply(batch)
             events += len(batch.events)
             refused += sum(row[5] for row in batch.refused)
+            sink.apply(batch)
         in_flight = reader.in_flight
         reader.end_segment()
     finally:

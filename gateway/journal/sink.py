@@ -26,6 +26,8 @@ class Sink(Protocol[C]):
     def apply(self, batch: Batch) -> None:
         """Rows, sums and the applied sequence in one transaction, all or nothing.
 
+        The batch is used up, whatever happens.
+
         Raises the store's own error when it cannot, with nothing changed; ValueError when
         the batch does not follow `applied_seq`.
         """

@@ -59,6 +59,8 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
 async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection | Failure:
     """Send the request and wait for the first news; once more if that is safe."""
     data = request_head(x) + upload.take_whole()
+    if x.body_error is not None:
+        return Failure("body_error", Refusal(x.body_error))
     may_repeat = upload.is_done and x.method in IDEMPOTENT and not x.is_websocket
     upstream: UpstreamConnection | None
     for attempt in (1, 2):

@@ -42,7 +42,8 @@ class Upload:
             return b""
         data = x.payload.read_nowait()
         if self._is_too_large(len(data)):
-            return b""  # the pump will find it and say so
+            x.body_error = "body_too_large"
+            return b""
         x.bytes_in = len(data)
         self.is_done = True
         if x.body_length == NO_LENGTH:

@@ -25,6 +25,7 @@ async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> F
         upstream.fail("bad_answer")
         return Failure("upstream_error", Refusal("upstream_error"))
     client = x.connection
+    upstream.complete = False  # the handshake is; the exchange has only begun
     x.status = 101
     x.answered_us = client.server.now_us()
     x.keep_alive = False

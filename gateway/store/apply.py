@@ -9,32 +9,41 @@ milliseconds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
 
-from gateway.core.batch import Batch, Label
+from gateway.core.batch import Batch, EventRow, Label
 from gateway.core.events import Refused
 from gateway.core.periods import HOUR_US
 
 ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
-_NO_METER = ("", 0)
+PART_ROWS = ROW_STEPS[0]
+_FREE = (("", 0, 0),)
 
+T = TypeVar("T")
 # label, hour, outcome, meter, period -> requests, events, amount
 Sums = dict[tuple[Label, int, str, str, int], list[int]]
+# account, meter, period -> amount
+Used = dict[tuple[str, str, int], int]
 
 
 def apply_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Write the batch's rows and sums. Every label must have its number."""
-    events: list[Any] = []
-    charges: list[Any] = []
+    """Write the batch's rows and sums, using its events up. Labels must have their numbers.
+
+    Goes in parts: while one part's Python runs, the event loop waits for the interpreter.
+    """
     sums: Sums = {}
-    for row in batch.events:
-        _split(row, events, charges, sums)
-    insert(connection, _EVENTS, events)
-    insert(connection, _CHARGES, charges)
-    insert(connection, _ROLLUPS, _rollup_rows(sums))
-    insert(connection, _BALANCES, _balance_rows(sums))
+    used: Used = {}
+    while batch.events:
+        part = [batch.events.popleft() for _ in range(min(PART_ROWS, len(batch.events)))]
+        charges: list[Any] = []
+        insert(connection, _EVENTS, _take_apart(part, charges, sums))
+        insert(connection, _CHARGES, charges)
+    for cells in _parts(sums.items()):
+        insert(connection, _ROLLUPS, _rollup_rows(cells, used))
+    for balances in _parts(used.items()):
+        insert(connection, _BALANCES, [v for key, amount in balances for v in (*key, amount)])
     insert(connection, _REFUSALS, _refusal_rows(batch.refused))
 
 
@@ -45,47 +54,49 @@ def number_labels(connection: sqlite3.Connection, labels: Iterable[Label]) -> No
         label.id = rows[0][0]
 
 
-def _split(row: list[Any], events: list[Any], charges: list[Any], sums: Sums) -> None:
-    # fmt: off
-    (_, seq, label, event_id, time_us, source, path, status, outcome, posted,
-     bytes_in, bytes_out, duration_us, upstream_us, request_id) = row
-    events += (seq, label.account, label.id, event_id, time_us, source, path, status, outcome,
-               bytes_in, bytes_out, duration_us, upstream_us, request_id)
-    # fmt: on
-    hour_us = time_us - time_us % HOUR_US
-    if not posted:
-        _add(sums, (label, hour_us, outcome, *_NO_METER), 1, 0, 0)
-    for n, (meter, amount, period_us) in enumerate(posted):
-        charges += (seq, n, meter, amount, period_us)
-        _add(sums, (label, hour_us, outcome, meter, period_us), n == 0, 1, amount)
+def _take_apart(part: list[EventRow], charges: list[Any], sums: Sums) -> list[Any]:
+    """The values of the events table; charges and sums are added to what is given."""
+    events: list[Any] = []
+    for row in part:
+        # fmt: off
+        (_, seq, label, event_id, time_us, source, path, status, outcome, posted,
+         bytes_in, bytes_out, duration_us, upstream_us, request_id) = row
+        events += (seq, label.account, label.id, event_id, time_us, source, path, status,
+                   outcome, bytes_in, bytes_out, duration_us, upstream_us, request_id)
+        # fmt: on
+        hour_us = time_us - time_us % HOUR_US
+        first = 1
+        for n, (meter, amount, period_us) in enumerate(posted or _FREE):
+            key = (label, hour_us, outcome, meter, period_us)
+            cell = sums.get(key)
+            if cell is None:
+                cell = sums[key] = [0, 0, 0]
+            cell[0] += first
+            first = 0
+            if posted:
+                charges += (seq, n, meter, amount, period_us)
+                cell[1] += 1
+                cell[2] += amount
+    return events
 
 
-def _add(
-    sums: Sums, key: tuple[Label, int, str, str, int], requests: int, events: int, amount: int
-) -> None:
-    cell = sums.get(key)
-    if cell is None:
-        sums[key] = [int(requests), events, amount]
-    else:
-        cell[0] += requests
-        cell[1] += events
-        cell[2] += amount
-
-
-def _rollup_rows(sums: Sums) -> list[Any]:
+def _rollup_rows(
+    cells: list[tuple[tuple[Label, int, str, str, int], list[int]]], used: Used
+) -> list[Any]:
+    """The values of the rollups table; what was used is added to `used`."""
     rows: list[Any] = []
-    for (label, hour_us, outcome, meter, period_us), cell in sums.items():
+    for (label, hour_us, outcome, meter, period_us), cell in cells:
         rows += (label.id, meter, period_us, hour_us, outcome, *cell)
+        if cell[1]:
+            key = (label.account, meter, period_us)
+            used[key] = used.get(key, 0) + cell[2]
     return rows
 
 
-def _balance_rows(sums: Sums) -> list[Any]:
-    used: dict[tuple[str, str, int], int] = {}
-    for (label, _, _, meter, period_us), (_, events, amount) in sums.items():
-        if events:
-            key = (label.account, meter, period_us)
-            used[key] = used.get(key, 0) + amount
-    return list(chain.from_iterable((*key, amount) for key, amount in used.items()))
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while part := list(islice(rest, PART_ROWS)):
+        yield part
 
 
 def _refusal_rows(refused: Iterable[Refused]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from tests.support import scripts
 from tests.support.configs import Caller, route
 from tests.support.gateway import Gateway
-from tests.support.raw import RawConnection, connected, head
+from tests.support.raw import connected, head
 from tests.support.stage import Stage, stage
 from tests.support.until import until
 
@@ -49,20 +50,18 @@ class Load:
             assert not thread.is_alive()
 
     def _call(self, port: int, who: Caller) -> None:
-        connection = RawConnection(port)
-        number = 0
-        while True:
-            number += 1
-            path = f"/n/{who.account}-{self._round}-{number}"
-            connection.send(head("GET", path, who.bearer))
-            try:
-                answer = connection.answer()
-            except (EOFError, OSError):
-                return
-            if not answer.complete:
-                return
-            assert answer.status == 200, answer
-            self.acknowledged.append(path)
+        with connected(port) as connection:
+            for number in itertools.count():
+                path = f"/n/{who.account}-{self._round}-{number}"
+                connection.send(head("GET", path, who.bearer))
+                try:
+                    answer = connection.answer()
+                except (EOFError, OSError):
+                    return
+                if not answer.complete:
+                    return
+                assert answer.status == 200, answer
+                self.acknowledged.append(path)
 
 
 def assert_audit_is_clean(gateway: Gateway) -> None:

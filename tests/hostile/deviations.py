@@ -40,14 +40,13 @@ REFUSED_BY_POLICY: dict[str, str] = {
     "request_sample.md:Request starting with CRLF": _NO_HOST,
     "request_sample.md:No HTTP version": "HTTP/0.9 has no headers, so nobody could be identified",
     "request_transfer-encoding.md:POST with `chunked` as last transfer-encoding": _CODING,
-    "request_transfer-encoding.md:POST with `chunked` as last transfer-encoding (multiple headers)": (
-        _CODING
-    ),
+    "request_transfer-encoding.md:POST with `chunked` as last transfer-encoding (multiple "
+    "headers)": _CODING,
     "request_uri.md:Host terminated by a query string": _FOREIGN,
     "request_uri.md:`host:port` terminated by a query string": _FOREIGN,
     "request_uri.md:`host:port` terminated by a space": _FOREIGN,
     "request_uri.md:`host:port` and basic auth": _FOREIGN,
-    "request_uri.md:Fragment in URI": "a fragment is cut off by some backends: two paths, one price",
+    "request_uri.md:Fragment in URI": "some backends cut a fragment off: two paths",
 }
 
 # Cases that are forwarded although the reference parser refuses them.

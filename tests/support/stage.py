@@ -6,6 +6,7 @@ that the gateway names to the backend in X-Account.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from tests.support.raw import Answer, RawConnection, connected
 from tests.support.recorder import Recorded, Recorder
 
 BUDGET = 1_000_000  # coins of each account; no test comes near it
+# What the log shows only when something went wrong that no test expects.
+_BROKEN = re.compile(r"Traceback|Fatal error|internal_error|never retrieved|was never awaited")
 FORWARD = {"account": "X-Account", "user": "X-User", "project": "X-Project"}
 
 
@@ -119,6 +122,8 @@ def stage(
     try:
         yield Stage(gateway, recorder, list(reversed(callers)))
         gateway.stop()
+        broken = [line for line in gateway.log.splitlines() if _BROKEN.search(line)]
+        assert not broken, broken[:3]
     finally:
         gateway.kill()
         recorder.stop()
