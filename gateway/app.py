@@ -46,7 +46,8 @@ from gateway.store.lock import DataLock
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
 
-HOUSEKEEPING_S = 1.0  # refusals to the journal, rate windows to the store
+HOUSEKEEPING_S = 1.0  # refusals to the journal
+SAVE_LIMITS_S = 5.0  # rate windows to the store; what a crash may forget of them
 PRUNE_S = 60.0  # counters and accounts that nobody asked for
 ACCOUNT_IDLE_US = 3600 * 1_000_000  # an account is forgotten after an hour without a call
 # Requests make few cycles and are freed by count, so the collector may look seldom.
@@ -191,18 +192,21 @@ class Gateway:
     # -- while it runs ----------------------------------------------------
 
     async def _do_chores(self) -> None:
-        pruned_s = time.monotonic()
+        pruned_s = saved_s = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._flush()
+            self._record_refusals()
+            if time.monotonic() - saved_s > SAVE_LIMITS_S:
+                saved_s = time.monotonic()
+                self._save_limits()
             if time.monotonic() - pruned_s > PRUNE_S:
                 pruned_s = time.monotonic()
                 now_us = self.now_us()
                 self.state.prune(now_us)
                 self.state.evict_idle(self.shipper.shipped_seq, now_us - ACCOUNT_IDLE_US)
 
-    def _flush(self) -> None:
-        """Refusals go to the journal, changed rate windows to the store."""
+    def _record_refusals(self) -> None:
+        """What was refused since the last time goes to the journal, counted."""
         now_us = self.now_us()
         refused = self.tally.flush(now_us)
         if refused:
@@ -214,7 +218,11 @@ class Gateway:
                 self.log("refusals_not_recorded", level="warning", refusals=lost)
             except JournalError as exc:
                 self.log("journal_failed", level="error", error=str(exc))
+
+    def _save_limits(self) -> None:
+        """Rate windows that have changed go to the store."""
         rows = self.state.unsaved()
+        now_us = self.now_us()
         if rows:
             self.shipper.submit(lambda store: mutations.save_limit_states(store, rows, now_us))
 
@@ -245,7 +253,8 @@ class Gateway:
         cut = await self.server.drain(self.book.server.drain_timeout_s)
         if self._chores is not None:
             self._chores.cancel()
-        self._flush()
+        self._record_refusals()
+        self._save_limits()
         if self._admin is not None:
             remove_control(Path(self.book.data_dir))
             await self._admin.cleanup()

@@ -2,9 +2,9 @@
 
 A batch has every record from `first_seq` to `last_seq` and is applied as a whole or
 not at all; applying it uses its events up. An event row is a plain list, not an object,
-because one is made for every request: `[kind, seq, label, id, time_us, source, path, status, outcome,
-charges, bytes_in, bytes_out, duration_us, upstream_us, request_id]`, with charges a
-list of `[meter, amount, period_us]` and request_id "" where it equals the id.
+because one is made for every request: `[kind, seq, label, id, time_us, source, path,
+status, outcome, charges, bytes_in, bytes_out, duration_us, upstream_us, request_id]`, with
+charges a list of `[meter, amount, period_us]` and request_id "" where it equals the id.
 """
 
 from __future__ import annotations

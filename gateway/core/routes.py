@@ -141,11 +141,34 @@ class RouteTable(Generic[R]):
             for candidate in candidates:
                 if _lets_in(candidate.pattern, method, host, headers):
                     return Match(candidate.entry, {})
-        for candidates, values in _walk(self._root, path[1:].split("/"), 0, []):
-            for candidate in candidates:
-                if _lets_in(candidate.pattern, method, host, headers):
-                    return Match(candidate.entry, dict(zip(candidate.names, values, strict=True)))
-        return None
+        return self._find(self._root, path[1:].split("/"), 0, (), (method, host, headers))
+
+    def _find(
+        self,
+        node: _Node[R],
+        segments: list[str],
+        at: int,
+        values: Segments,
+        asked: tuple[str, str, Mapping[str, str]],
+    ) -> Match[R] | None:
+        """The nearest leaf at or below `node` that lets the request in."""
+        while at < len(segments):
+            segment = segments[at]
+            child = node.literals.get(segment)
+            at += 1
+            if node.parameter is None and not node.rest:
+                if child is None:
+                    return None
+                node = child
+                continue
+            found = child and self._find(child, segments, at, values, asked)
+            if found is None and node.parameter is not None and segment:
+                found = self._find(node.parameter, segments, at, (*values, segment), asked)
+            if found is None and node.rest:
+                rest = "/".join(segments[at - 1 :])
+                found = _first(node.rest, (*values, rest), asked)
+            return found
+        return _first(node.leaf, values, asked)
 
     def _allowed(self, host: str, path: str, headers: Mapping[str, str]) -> frozenset[str]:
         groups = [self._exact.get(path, [])]
@@ -282,6 +305,17 @@ def host_matches(pattern: str, host: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
     return host == pattern
+
+
+def _first(
+    candidates: list[_Candidate[R]],
+    values: Segments,
+    asked: tuple[str, str, Mapping[str, str]],
+) -> Match[R] | None:
+    for candidate in candidates:
+        if _lets_in(candidate.pattern, *asked):
+            return Match(candidate.entry, dict(zip(candidate.names, values, strict=True)))
+    return None
 
 
 def _walk(

@@ -16,8 +16,10 @@ from urllib.parse import unquote_to_bytes
 from gateway.core.malformed import Malformed
 
 # Nearly every path: characters that need no decoding, no empty segment and no
-# segment that begins with a dot. One regular expression, linear in the path.
-_PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*)+/?|/").fullmatch
+# segment that begins or ends with a dot. One regular expression, linear in the path.
+_PLAIN = re.compile(
+    r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-]+(?:\.+[A-Za-z0-9_~!$&'()*+,=:@-]+)*)+/?|/"
+).fullmatch
 _LEGAL = re.compile(r"/[A-Za-z0-9_~!$&'()*+,=:@./%|^`{}\"<>\[\]-]*").fullmatch
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 # Encoded controls (00-1F, 7F), slash and backslash: backends disagree on each.
@@ -72,8 +74,9 @@ def _decode(path: str) -> str:
         raise Malformed("The path is not valid UTF-8 when decoded.") from None
     if "//" in decoded:
         raise Malformed("The path has an empty segment ('//').")
-    if any(segment in (".", "..") for segment in decoded.split("/")):
-        raise Malformed("The path has a '.' or '..' segment.")
+    if any(segment.endswith((".", " ")) for segment in decoded.split("/")):
+        # '.' and '..', and what some file systems take for the name without it.
+        raise Malformed("The path has a segment that ends with a dot or a space.")
     return decoded
 
 

@@ -16,8 +16,8 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gateway.core.book import Network
 from gateway.proxy.ticker import NEVER
@@ -47,7 +47,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in", "memo", "_running",
+        "tunnel", "body_raw", "tunnel_in", "memo", "_running", "_payload",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,6 +74,7 @@ class ClientConnection(RequestHandler):
         self.tunnel_in = 0
         self.body_raw = 0
         self.memo: HeadMemo | None = None
+        self._payload: StreamReader = EMPTY_PAYLOAD
         self._running: Coroutine[Any, Any, bool] | None = None
 
     def __repr__(self) -> str:
@@ -104,15 +105,23 @@ class ClientConnection(RequestHandler):
             self.tunnel.write(data)
             return
         super().data_received(data)
-        if self._running is None:
-            if self._messages:
-                self._serve()
-            elif self.phase == IDLE and data:
-                self.phase = HEAD
-                self.deadline = self.server.ticker.now + self.server.head_ticks
-        elif self.phase == BODY:
+        if self._running is not None:
             self.body_raw += len(data)
-            self.deadline = self.server.ticker.now + self.server.body_ticks
+            if self.phase == BODY:
+                self.deadline = self.server.ticker.now + self.server.body_ticks
+            if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+                self._break_body()
+        elif self._messages:
+            self.body_raw = len(data)
+            self._serve()
+        elif self.phase == IDLE and data:
+            self.phase = HEAD
+            self.deadline = self.server.ticker.now + self.server.head_ticks
+
+    def _break_body(self) -> None:
+        """The parser has given up: a body that is still coming is not going to be whole."""
+        if not self._payload.is_eof():
+            self._payload.set_exception(RequestPayloadError("the body cannot be parsed"))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -133,25 +142,19 @@ class ClientConnection(RequestHandler):
         """Begin the queued requests one after the other, until one has to wait."""
         while self._messages and self._running is None and not self._force_close:
             message, payload = self._messages.popleft()
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
             if isinstance(message, _ErrInfo):
                 self._answer_unparsable(message)
                 self._end()
                 return
             self.phase = BUSY
             self.deadline = NEVER
-            self._running = self._serve_one(message, payload)
+            self._payload = payload
+            self._running = self.server.handle(self, message, payload)
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
             self._step()
-
-    async def _serve_one(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        """One request; whether the connection may be used for another."""
-        keep_alive = await self.server.handle(self, message, payload)
-        if not payload.is_eof():
-            keep_alive = await self._loop.create_task(self._linger(payload)) and keep_alive
-        return keep_alive and not self.server.is_draining and not self._upgraded
 
     def _step(self) -> None:
         """Run the request's coroutine up to its next wait, without a task.
@@ -187,7 +190,16 @@ class ClientConnection(RequestHandler):
         self.resume()
 
     def _finish(self, keep_alive: bool) -> None:
-        if keep_alive and not self._force_close and not self._close:
+        if not self._payload.is_eof() and self.transport is not None:
+            rest, self._payload = self._payload, EMPTY_PAYLOAD
+            self._running = self._read_rest(rest, keep_alive)
+            self._step()
+        elif (
+            keep_alive
+            and not self._force_close
+            and not self.server.is_draining
+            and not self._upgraded
+        ):
             self.phase = IDLE
             self.deadline = self.server.ticker.now + self.server.idle_ticks
         else:
@@ -206,10 +218,13 @@ class ClientConnection(RequestHandler):
         if self._running is None:
             self._end()
 
+    async def _read_rest(self, payload: StreamReader, keep_alive: bool) -> bool:
+        """Read the rest of a body nobody wants, in a task for its timeout."""
+        self.server.outbox.flush()
+        return await self._loop.create_task(self._linger(payload)) and keep_alive
+
     async def _linger(self, payload: StreamReader) -> bool:
-        """Read the rest of a body nobody wants; whether the connection is usable after."""
-        if self.transport is None:
-            return False
+        """Read and drop for a while, so that the answer is not lost to a reset."""
         read = 0
         try:
             async with asyncio.timeout(LINGER_S):
@@ -261,7 +276,6 @@ class ClientConnection(RequestHandler):
     def expect_body(self) -> None:
         """The client's body is being read; its silence is limited from now on."""
         self.phase = BODY
-        self.body_raw = 0
         self.deadline = self.server.ticker.now + self.server.body_ticks
 
     def expect_nothing(self) -> None:
@@ -273,7 +287,7 @@ class ClientConnection(RequestHandler):
         """Whether a chunked body spends absurdly much on its framing."""
         return self.body_raw > CHUNK_OVERHEAD_FREE and self.body_raw > content * CHUNK_OVERHEAD_MAX
 
-    def expire(self, payload_error: type[Exception] = TimeoutError) -> None:
+    def expire(self) -> None:
         """The deadline of the current phase has passed."""
         self.deadline = NEVER
         if self.phase == HEAD:
@@ -281,6 +295,8 @@ class ClientConnection(RequestHandler):
             self.force_close()
         elif self.phase == IDLE:
             self.force_close()
+        elif self.phase == BODY and not self._payload.is_eof():
+            self._payload.set_exception(TimeoutError("the body paused for too long"))
         elif self.transport is not None:
             self.transport.abort()
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from gateway.core.refusals import Refusal
 from gateway.proxy.answer import connection_line, date_line, status_line
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.limit_set import admitted_head
 from gateway.proxy.outcome import Failure, Settle
 from gateway.proxy.pool import Pool, Unreachable
 from gateway.proxy.request_head import request_head
 from gateway.proxy.ticker import ticks
-from gateway.proxy.upload import Upload
+from gateway.proxy.upload import NO_UPLOAD, NoUpload, Upload
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.proxy.websocket import tunnel
 
@@ -36,7 +36,7 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
 
     `settle(x, outcome)` is called once, before the last byte; not for a Failure.
     """
-    upload = Upload(x)
+    upload = NO_UPLOAD if x.body_length == NO_BODY else Upload(x)
     try:
         upstream = await _send(x, pool, upload)
         if isinstance(upstream, Failure):
@@ -56,7 +56,7 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
             await upload.stop()
 
 
-async def _send(x: Exchange, pool: Pool, upload: Upload) -> UpstreamConnection | Failure:
+async def _send(x: Exchange, pool: Pool, upload: Upload | NoUpload) -> UpstreamConnection | Failure:
     """Send the request and wait for the first news; once more if that is safe."""
     data = request_head(x) + upload.take_whole()
     if x.body_error is not None:
@@ -97,7 +97,7 @@ def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection) -> None:
 
 
 async def _relay(
-    x: Exchange, upstream: UpstreamConnection, upload: Upload, settle: Settle
+    x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload, settle: Settle
 ) -> Failure | None:
     """The answer: interim heads, the head, the body, the end."""
     while not (upstream.head_done or upstream.complete or upstream.error):
@@ -127,7 +127,7 @@ async def _relay(
     return None
 
 
-def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> Failure | None:
+def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload) -> Failure | None:
     """What a failed exchange is, as long as the client has seen nothing of it."""
     if x.body_error is not None:
         return Failure("body_error", Refusal(x.body_error))
@@ -139,7 +139,7 @@ def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> Failur
     return Failure(code, Refusal(code))
 
 
-def _interims(x: Exchange, upstream: UpstreamConnection, upload: Upload) -> None:
+def _interims(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload) -> None:
     """Pass on 1xx answers; 100 opens the client's body and is never sent unasked."""
     for status, reason, lines in upstream.interims:
         if status == 100:

@@ -94,6 +94,13 @@ class HeadRules:
         self.hosts: dict[bytes, str] = {}  # checked Host values, bounded
 
 
+# CONNECT makes tunnels and TRACE echoes keys; the others are RTSP's and HTTP/2's,
+# which the parser reads as HTTP/1.
+NOT_SERVED = frozenset(
+    ("CONNECT", "TRACE", "ANNOUNCE", "DESCRIBE", "FLUSH", "GET_PARAMETER", "PAUSE", "PLAY",
+     "PRI", "RECORD", "REDIRECT", "SETUP", "SET_PARAMETER", "TEARDOWN")
+)  # fmt: skip
+
 # More different Host values than this are checked each time.
 HOSTS_MAX = 1_000
 
@@ -123,7 +130,7 @@ def read_request_line(x: Exchange, message: RawRequestMessage, rules: HeadRules)
     version = message.version
     if version is not HttpVersion11 and version != HttpVersion10:
         raise Malformed("Only HTTP/1.1 and HTTP/1.0 are spoken.", 505, "version_not_supported")
-    if method == "TRACE" or method == "CONNECT":
+    if method in NOT_SERVED:
         raise Malformed(f"{method} is not served.", 405, "method_not_allowed")
     x.target = target = parse_target(message.path, rules.known_hosts)
     x.query = target.query
@@ -150,6 +157,8 @@ def _read_headers(
                 raise Malformed("There is more than one Host header.")
             host = pair[1]
         elif meaning == AUTHORIZATION or meaning == KEY_HEADER:
+            if meaning == AUTHORIZATION and any(name == other for other, _ in x.credentials):
+                raise Malformed("There is more than one Authorization header.")
             x.credentials.append((name, pair))
         elif meaning == LENGTH:
             if length is not None:

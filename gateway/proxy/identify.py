@@ -65,12 +65,10 @@ def identify(
     key = _find_key(x, rules)
     if key is None:
         return _without_key(x, rules, directory, failures)
-    caller = None
-    if _is_plausible(key):
-        x.digest = digest = sha256(key).digest()
-        caller = directory.cached(digest)
-        if caller is None and not failures.is_over(x.source, x.time_us):
-            caller = directory.by_key(digest)
+    x.digest = digest = sha256(key).digest()
+    caller = directory.cached(digest)
+    if caller is None and _is_plausible(key) and not failures.is_over(x.source, x.time_us):
+        caller = directory.by_key(digest)
     if caller is None or caller.key is None:
         return _failed(x, failures, INVALID)
     x.caller = caller

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.proxy.exchange import NO_BODY, NO_LENGTH, Exchange
+from gateway.proxy.exchange import NO_LENGTH, Exchange
 
 if TYPE_CHECKING:
     from gateway.proxy.upstream import UpstreamConnection
@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 CONTINUE_WAIT_S = 1.0
 
 
+class NoUpload:
+    """The upload of a request without a body: done before it begins."""
+
+    __slots__ = ()
+    is_done = True
+    task: asyncio.Task[None] | None = None
+
+    def take_whole(self) -> bytes:
+        return b""
+
+    def start(self, upstream: UpstreamConnection) -> None: ...
+
+    def go_on(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+NO_UPLOAD = NoUpload()
+
+
 class Upload:
     """One request body. `is_done` once every byte of it was sent."""
 
@@ -28,7 +48,7 @@ class Upload:
 
     def __init__(self, x: Exchange) -> None:
         self.x = x
-        self.is_done = x.body_length == NO_BODY
+        self.is_done = False
         self.task: asyncio.Task[None] | None = None
         self._continue: asyncio.Event | None = None
         self._max_bytes = x.route.max_body_bytes or x.book.server.max_body_bytes
@@ -43,6 +63,9 @@ class Upload:
         data = x.payload.read_nowait()
         if self._is_too_large(len(data)):
             x.body_error = "body_too_large"
+            return b""
+        if x.body_length == NO_LENGTH and x.connection.is_wasteful(len(data)):
+            x.body_error = "bad_request"
             return b""
         x.bytes_in = len(data)
         self.is_done = True

@@ -10,6 +10,7 @@ not know callers, prices or the client's connection.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RAW_BODY_MIN = 65_536
 INTERIMS_MAX = 10  # 1xx answers to one request; more is a backend gone wrong
 HEAD_BYTES_MAX = 65_536  # of header lines in one answer
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 # Meanings of the backend's header names; what is not here passes.
 DROP, LENGTH, CODING, CONNECTION, DATE, TRAILER = range(1, 7)
@@ -193,7 +196,11 @@ class UpstreamConnection(asyncio.Protocol):
             if self.transport is not None:
                 self.transport.abort()
             return
-        self.got_bytes = True
+        if not self.got_bytes:
+            self.got_bytes = True
+            if data[:7] != b"HTTP/1."[: len(data)]:
+                self.fail("bad_answer")
+                return
         if self.raw_left:
             self._raw_body(data)
         else:
@@ -288,7 +295,7 @@ class UpstreamConnection(asyncio.Protocol):
         if 100 <= status < 200 and status != 101:
             self._interim(status)
             return
-        if self.is_chunked and self.length >= 0:
+        if (self.is_chunked and self.length >= 0) or _CONTROL(self.reason):
             self.fail("bad_answer")
             return
         self.status = status

@@ -13,8 +13,9 @@ from tests.config.test_demo import DEMO
 
 _LINES = DEMO.read_text("utf-8").splitlines()
 _JUNK = st.sampled_from(
-    ["", "null", "[]", "{}", "{a: 1}", "[x]", "-1", "1e9", "on", "'", '"', "*a", "&a", "!!x", "${X}",
-     "${", "\t", "- ", ": ", "0x", "ü", "\u2028", "{coins: }", "free", "GET /{", "1/s", "<<"]
+    ["", "null", "[]", "{}", "{a: 1}", "[x]", "-1", "1e9", "on", "'", '"', "*a", "&a", "!!x",
+     "${X}", "${", "\t", "- ", ": ", "0x", "ü", "\u2028", "{coins: }", "free", "GET /{", "1/s",
+     "<<"]
 )  # fmt: skip
 _EDITS = st.lists(
     st.tuples(st.integers(0, len(_LINES) - 1), st.integers(0, 80), st.integers(0, 40), _JUNK),

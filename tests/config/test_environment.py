@@ -69,6 +69,12 @@ def test_an_unset_variable_is_one_problem(folder: Folder) -> None:
     ]
 
 
+def test_what_an_unset_variable_names_is_not_judged(folder: Folder) -> None:
+    text = BASE + "routes:\n  - {match: GET /a, upstream: '${UP}', price: free}\n"
+    (problem,) = folder.problems(text)
+    assert problem.startswith("c.yaml:6:31: expected the environment variable UP to be set")
+
+
 def test_the_version_follows_variables_and_texts(folder: Folder) -> None:
     text = "data_dir: ${D:-./data}\n"
     version = folder.load(text).book.version

@@ -171,6 +171,12 @@ def test_what_is_no_amount(value: object) -> None:
         parse_amount(value)
 
 
+@pytest.mark.parametrize("zeros", [11, 20, 28, 35])
+def test_a_last_digit_far_behind_is_not_lost(zeros: int) -> None:
+    with pytest.raises(Expected, match="at most 12 digits"):
+        in_units(parse_amount(f"5.1{'0' * zeros}1"), 12)
+
+
 def test_the_largest_amount() -> None:
     assert in_units(Decimal(AMOUNT_MAX), 0) == AMOUNT_MAX == 2**53 - 1
     with pytest.raises(Expected, match="2\\*\\*53"):
