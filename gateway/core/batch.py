@@ -1,15 +1,15 @@
 """What the journal hands to the store: a run of records, in sequence.
 
-A batch has every record from `first_seq` to `last_seq` and is applied as a whole or
-not at all; applying it uses its events up. An event row is a plain list, not an object,
-because one is made for every request: `[kind, seq, label, id, time_us, source, path,
-status, outcome, charges, bytes_in, bytes_out, duration_us, upstream_us, request_id]`, with
-charges a list of `[meter, amount, period_us]` and request_id "" where it equals the id.
+A batch has every record from `first_seq` to `last_seq`, some hundred of them: its rows
+are dropped before the next is read, or the garbage collector would stop the event loop to
+look at them. An event row is a plain list, not an object, because one is made for every
+request: `[kind, seq, label, id, time_us, source, path, status, outcome, charges, bytes_in,
+bytes_out, duration_us, upstream_us, request_id]`, with charges a list of `[meter, amount,
+period_us]` and request_id "" where it equals the id.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ class Label:
 class Batch:
     first_seq: int
     last_seq: int
-    events: deque[EventRow] = field(default_factory=deque)
+    events: list[EventRow] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     opened: int = 0  # open records among them; they change nothing in the store
 

@@ -161,7 +161,7 @@ class RouteTable(Generic[R]):
                     return None
                 node = child
                 continue
-            found = child and self._find(child, segments, at, values, asked)
+            found = None if child is None else self._find(child, segments, at, values, asked)
             if found is None and node.parameter is not None and segment:
                 found = self._find(node.parameter, segments, at, (*values, segment), asked)
             if found is None and node.rest:

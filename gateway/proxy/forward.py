@@ -65,9 +65,11 @@ async def _send(x: Exchange, pool: Pool, upload: Upload | NoUpload) -> UpstreamC
     upstream: UpstreamConnection | None
     for attempt in (1, 2):
         try:
+            x.sent_us = x.time_us
             upstream = pool.take_idle() if attempt == 1 else None
             if upstream is None:
                 upstream = await pool.loop.create_task(pool.connect())
+                x.sent_us = x.connection.server.now_us()
         except Unreachable as exc:
             return Failure(exc.code, Refusal(exc.code))
         if x.connection.transport is None:
@@ -93,7 +95,6 @@ def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection) -> None:
     if pool.upstream.total_timeout_s is not None:
         upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)
     x.connection.upstream = upstream
-    x.sent_us = x.connection.server.now_us()
 
 
 async def _relay(
@@ -116,14 +117,19 @@ async def _relay(
     if upstream.status == 101:
         return await tunnel(x, upstream, settle)
     x.status = upstream.status
-    x.answered_us = x.connection.server.now_us()
     if not upload.is_done:
         x.keep_alive = False  # the rest of the body is not worth waiting for
-    writer = _choose_framing(x, upstream)
-    if upstream.complete:
-        await _whole(x, upstream, writer, settle)
-    else:
-        await _stream(x, upstream, writer, settle)
+    framing = _choose_framing(x, upstream)
+    if not upstream.complete:
+        x.answered_us = x.connection.server.now_us()
+        await _stream(x, upstream, framing, settle)
+        return None
+    # The backend has answered in full: one settlement, one write.
+    answer = _whole(x, upstream, framing)
+    on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
+    if on_disk is not None:
+        await on_disk
+    x.connection.write_soon(answer)
     return None
 
 
@@ -192,19 +198,16 @@ def _head(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
     return b"".join(parts)
 
 
-async def _whole(
-    x: Exchange, upstream: UpstreamConnection, framing: Framing, settle: Settle
-) -> None:
-    """The backend has answered in full: one settlement, one write."""
-    body = upstream.take() if framing.has_body else b""
+def _whole(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
+    """The bytes of an answer that is complete."""
     head = _head(x, upstream, framing)
+    if not framing.has_body:
+        return head
+    body = upstream.take()
     x.bytes_out = len(body)
     if framing.is_chunked:
         body = _chunk(body) + _last_chunk(upstream)
-    on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
-    if on_disk is not None:
-        await on_disk
-    x.connection.write_soon(head + body)
+    return head + body
 
 
 async def _stream(

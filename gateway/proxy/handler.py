@@ -181,7 +181,9 @@ class Proxy:
             x.project = caller.project
         else:
             x.route = route = found.entry
-            x.project = found.parameters.get(route.project_param or "", caller.project)
+            x.project = (
+                found.parameters.get(route.project_param or "") or route.project or caller.project
+            )
         price = route.prices.get(caller.kind)
         if price is None:
             return UNAUTHORIZED if caller.kind == "anonymous" else Refusal("caller_not_allowed")

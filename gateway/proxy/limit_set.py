@@ -61,34 +61,37 @@ def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
 def admitted_head(x: Exchange) -> bytes:
     """The header lines that every admitted answer carries."""
     wanted = x.book.response_headers
-    head = b"X-Request-Id: %b\r\n" % x.request_id.encode() if wanted.request_id else b""
     hold = x.hold
-    if hold is None or not x.limit_set.template:
-        return head
-    now_us = x.time_us
-    numbers: list[int | bytes] = []
+    template = x.limit_set.template
+    if hold is None or not template:
+        return b"X-Request-Id: %b\r\n" % x.request_id.encode() if wanted.request_id else b""
+    # Seconds are rounded up, so that nobody comes back too early.
+    now_us = x.time_us - 999_999
+    values: list[int | bytes] = []
     if wanted.ratelimit:
         for counter in hold.counters:
             if counter.__class__ is not Concurrency:
-                left, reset_us = counter.left(now_us)
-                numbers.append(left)
-                numbers.append((reset_us - now_us + 999_999) // SECOND_US)
+                left, reset_us = counter.left(x.time_us)
+                values += (left, (reset_us - now_us) // SECOND_US)
     texts: list[int | bytes] = []
     index = 0
     for balance, _ in hold.reserved:
         if balance.granted is not None:
-            left = balance.remaining or 0
+            left = balance.granted + balance.topped_up - balance.used - balance.held
+            unit = x.limit_set.units[index]
+            if left < 0:
+                left = 0
             if wanted.ratelimit:
-                numbers.append(left // x.limit_set.units[index])
-                numbers.append((balance.span.end_us - now_us + 999_999) // SECOND_US)
+                values += (left // unit, (balance.span.end_us - now_us) // SECOND_US)
             if wanted.budget:
                 decimals = x.limit_set.decimals[index]
                 texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)
             index += 1
-    numbers += texts
-    head += x.limit_set.template % tuple(numbers)
+    head = template % (*values, *texts)
+    if wanted.request_id:
+        head = b"X-Request-Id: %b\r\n%b" % (x.request_id.encode(), head)
     if wanted.x_ratelimit:
-        head += _x_ratelimit_head(hold.counters, now_us)
+        head += _x_ratelimit_head(hold.counters, x.time_us)
     return head
 
 

@@ -13,7 +13,7 @@ from collections import deque
 
 from gateway.core.book import Upstream
 from gateway.proxy.ticker import NEVER, Ticker, ticks
-from gateway.proxy.upstream import DROP, HOP_BY_HOP, UpstreamConnection
+from gateway.proxy.upstream import DROP, HOP_BY_HOP, AnswerMemo, UpstreamConnection
 
 IDLE_TIMEOUT_S = 55.0  # below the 60 s and 75 s after which common servers close
 _IDLE_TICKS = ticks(IDLE_TIMEOUT_S)
@@ -46,6 +46,7 @@ class Pool:
         self.meanings = {**dict.fromkeys(ours, DROP), **HOP_BY_HOP}
         self.idle: deque[UpstreamConnection] = deque()
         self.open: set[UpstreamConnection] = set()
+        self.answer_memo: AnswerMemo | None = None  # see UpstreamConnection
         self._connecting = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tls = _tls_context(upstream)

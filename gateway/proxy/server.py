@@ -7,7 +7,7 @@ drains connections; one sweep per tick ends those whose deadline has passed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp.http_parser
@@ -21,7 +21,7 @@ from gateway.proxy.connection import ClientConnection
 from gateway.proxy.handler import Proxy
 from gateway.proxy.ticker import Ticker, ticks
 
-Handle = Callable[[ClientConnection, RawRequestMessage, StreamReader], Awaitable[bool]]
+Handle = Callable[[ClientConnection, RawRequestMessage, StreamReader], Coroutine[Any, Any, bool]]
 
 
 class ParserMissing(RuntimeError):

@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import Callable, Generator
 from types import coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import httptools
 
@@ -49,6 +49,17 @@ _FORBIDDEN_TRAILERS = frozenset(
      b"content-encoding", b"content-type", b"content-range", b"trailer", b"connection",
      b"cache-control", b"www-authenticate", b"proxy-authenticate", b"te", b"upgrade")
 )  # fmt: skip
+
+
+class AnswerMemo(NamedTuple):
+    """The head of an answer of known length, and what it was parsed to."""
+
+    head: bytes
+    status: int
+    reason: bytes
+    lines: list[bytes]
+    length: int
+    has_date: bool
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -201,12 +212,49 @@ class UpstreamConnection(asyncio.Protocol):
             if data[:7] != b"HTTP/1."[: len(data)]:
                 self.fail("bad_answer")
                 return
+            if self._is_known_head(data):
+                self._wake()
+                return
         if self.raw_left:
             self._raw_body(data)
         else:
             self._parse(data)
         if self.news:
             self._wake()
+
+    def _is_known_head(self, data: bytes) -> bool:
+        """Take the head from the pool's memo, if this is the head it had before.
+
+        Equal bytes mean the same head, so nothing is parsed twice: backends often
+        give the same head for as long as their clock shows the same second.
+        """
+        memo = self.pool.answer_memo
+        if memo is None or not data.startswith(memo.head) or self.method == "HEAD":
+            return False
+        body = data[len(memo.head) :]
+        if len(body) != memo.length:
+            return False
+        self.status, self.reason, self.lines = memo.status, memo.reason, memo.lines
+        self.length = self.received = memo.length
+        self.has_date, self.keep_alive = memo.has_date, True
+        self.chunks.append(body)
+        self.head_done = self.complete = self.news = True
+        return True
+
+    def _keep_head(self, data: bytes) -> None:
+        """Remember the head of a whole and plain answer that came in one piece."""
+        end = data.find(b"\r\n\r\n") + 4
+        if (
+            end > 3
+            and len(data) - end == self.length
+            and self.keep_alive
+            and not self.extra
+            and self.interim_count == 0
+            and self.status not in (204, 304)
+        ):
+            self.pool.answer_memo = AnswerMemo(
+                data[:end], self.status, self.reason, self.lines, self.length, self.has_date
+            )
 
     def _raw_body(self, data: bytes) -> None:
         size = len(data)
@@ -235,6 +283,8 @@ class UpstreamConnection(asyncio.Protocol):
             if not self.complete:
                 self.fail("bad_answer")
         if self.complete or self.error or self.parser is None:
+            if self.complete and self.method != "HEAD" and self.received == self.length > 0:
+                self._keep_head(data)
             return
         if not self.head_done:
             self.head_bytes += len(data)
