@@ -18,7 +18,17 @@ AMOUNT_MAX = 2**53 - 1
 class Balance:
     """`granted` None: counted without a limit."""
 
-    __slots__ = ("meter", "span", "granted", "topped_up", "used", "held", "overage", "status")
+    __slots__ = (
+        "meter",
+        "span",
+        "end_us",
+        "granted",
+        "topped_up",
+        "used",
+        "held",
+        "overage",
+        "status",
+    )
 
     def __init__(
         self,
@@ -33,6 +43,7 @@ class Balance:
     ) -> None:
         self.meter = meter
         self.span = span
+        self.end_us = span.end_us  # looked at by every request
         self.granted = granted
         self.topped_up = topped_up
         self.used = used

@@ -156,9 +156,12 @@ class RouteTable(Generic[R]):
             segment = segments[at]
             child = node.literals.get(segment)
             at += 1
-            if node.parameter is None and not node.rest:
+            if not node.rest and (child is None or node.parameter is None):
+                # Only one way to go on.
                 if child is None:
-                    return None
+                    child, values = node.parameter, (*values, segment)
+                    if child is None or not segment:
+                        return None
                 node = child
                 continue
             found = None if child is None else self._find(child, segments, at, values, asked)

@@ -9,6 +9,7 @@ that good ones follow is damage and is raised, never skipped. Must not know the 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -48,6 +49,7 @@ class Reader:
         self.last_seq = after_seq  # of the last record returned, or skipped as known
         self.finished: list[Path] = []  # segments read to their end, for their deletion
         self.torn_bytes = 0  # of records that a kill cut off; nobody was told they exist
+        self.refused = 0  # refusals counted in what was returned
         self.abandoned = 0  # opens without a close, of processes that ended
         self._directory = directory
         self._journal_id = journal_id
@@ -55,21 +57,36 @@ class Reader:
         self._place: _Place | None = None
         self._labels: dict[LabelValues, Label] = {}
 
-    def read(self, max_events: int) -> Batch | None:
-        """The next records, a little over `max_events` at most; None when none are there.
+    def read(self) -> Batch | None:
+        """The next records, some hundred at most; None when none are there.
 
         Raises JournalDamaged, JournalMismatch, OSError.
         """
         batch = Batch(self.last_seq + 1, self.last_seq)
-        try:
-            while len(batch.events) < max_events and (self._place or self._go_on()):
-                if not self._read_chunk(batch) and not self._go_on():
-                    break
-        except (JournalError, OSError):
-            if self.last_seq < batch.first_seq:
-                raise  # else the good part first; the next call comes to the same place
+        while self.last_seq < batch.first_seq:
+            if not (self._place and self._read_chunk(batch)) and not self._go_on():
+                return None
         batch.last_seq = self.last_seq
-        return batch if batch.last_seq >= batch.first_seq else None
+        return batch
+
+    def batches(self, max_events: int) -> Iterator[Batch]:
+        """What follows, up to a little over `max_events`.
+
+        Raises as `read`, but not behind a good batch: the next call comes to the same place.
+        """
+        events = good = 0
+        while events < max_events:
+            try:
+                batch = self.read()
+            except (JournalError, OSError):
+                if not good:
+                    raise
+                return
+            if batch is None:
+                return
+            good += 1
+            events += len(batch.events)
+            yield batch
 
     @property
     def position(self) -> int:
@@ -139,6 +156,7 @@ class Reader:
                     batch.events.append(row)
             elif row[1] > self._known:
                 batch.refused.extend(Refused(*values) for values in row[2])
+        self.refused += sum(row[5] for row in batch.refused)
         batch.opened += opened
         place.in_flight = max(place.in_flight + opened - closed, 0)
 

@@ -38,12 +38,12 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
     home = Path(directory)
     home.mkdir(parents=True, exist_ok=True)
     reader = Reader(home, sink.journal_id, sink.applied_seq)
-    events = refused = 0
+    events = 0
     try:
-        while batch := reader.read(BATCH_EVENTS):
-            events += len(batch.events)
-            refused += sum(row[5] for row in batch.refused)
-            sink.apply(batch)
+        known = -1
+        while sink.applied_seq > known:
+            known = sink.applied_seq
+            events += sink.apply(reader.batches(BATCH_EVENTS))
         in_flight = reader.in_flight
         reader.end_segment()
     finally:
@@ -56,7 +56,7 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
         journal_id=sink.journal_id,
         next_seq=sink.applied_seq + 1,
         events=events,
-        refused=refused,
+        refused=reader.refused,
         in_flight=in_flight,
         torn_bytes=reader.torn_bytes,
         segments=len(segments),

@@ -2,7 +2,7 @@
 
 Invariant: every record is applied exactly once and in sequence, and a segment is deleted
 only when all of it is on disk in the store. When the store cannot take a batch, the
-batch waits and the journal grows; nothing is dropped. Changes of accounts and keys run
+records wait and the journal grows; nothing is dropped. Changes of accounts and keys run
 here too, between batches, for a store has one writer. Must not know SQL.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol
 
@@ -21,11 +22,11 @@ from gateway.journal.errors import JournalError
 from gateway.journal.reader import Reader
 from gateway.journal.sink import C, Sink, T
 
-BATCH_EVENTS = 8_000  # some 16 MB while it is applied
+BATCH_EVENTS = 10_000  # per transaction: tens of milliseconds; larger gains little
 PAUSE_S = 0.1  # between batches when caught up
-# After a large batch. More events then share an index page and a rollup row, which
-# is half of the cost (bench/journal.py); nobody waits for it who asks with `reached`.
-LARGE_BATCH_EVENTS = 500
+# After a large transaction: more events then share an index page and a rollup row, which
+# is half of the cost (bench/journal.py). Who asks with `reached` does not wait for it.
+LARGE_EVENTS = 500
 LARGE_PAUSES = 5  # times the pause
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -75,7 +76,8 @@ class Shipper(Generic[C]):
         self._pause_s = pause_s
         self._directory = Path(directory)
         self._reader = self._new_reader()
-        self._large = False  # the last batch
+        self._rest: Batch | None = None  # read, and behind a barrier
+        self._large = False  # the last transaction
         self._jobs: deque[Callable[[], None]] = deque()
         self._barriers: list[_Barrier] = []
         self._registered: deque[_Barrier] = deque()
@@ -190,15 +192,10 @@ class Shipper(Generic[C]):
             self._jobs.popleft()()
 
     def _ship(self) -> bool:
-        """Apply one batch; whether more is likely to be there at once."""
+        """Apply what is there; whether more is likely to be there at once."""
         try:
-            batch = self._reader.read(BATCH_EVENTS)
-            events = len(batch.events) if batch else 0
-            # After reading: whoever asks for a barrier writes more only after that, so
-            # what was read beyond a barrier's sequence finds it here.
-            self._take_barriers()
-            if batch:
-                self._apply(batch)
+            events = self._sink.apply(self._take(BATCH_EVENTS))
+            self._journal.note_shipped(self._reader.position)
             self._delete_finished()
         except Exception as error:  # whatever the store or disk says: wait and try again
             self._note_failure(error)
@@ -206,21 +203,27 @@ class Shipper(Generic[C]):
         if self._trouble:
             self._report("shipping_resumed", {"failures": self._failures})
         self._trouble, self._failures = "", 0
-        self._large = events >= LARGE_BATCH_EVENTS
-        return events >= BATCH_EVENTS
-
-    def _apply(self, batch: Batch) -> None:
-        """The batch as a whole, or cut where a barrier wants to look."""
-        events = len(batch.events)
-        for seq in sorted({b.seq for b in self._barriers if b.pin}):
-            if batch.first_seq <= seq < batch.last_seq:
-                head, batch = split(batch, seq)
-                self._sink.apply(head)
-                self._answer_barriers()
-        self._sink.apply(batch)
-        self._batches_total += 1
         self._events_total += events
-        self._journal.note_shipped(self._reader.position)
+        self._batches_total += events > 0
+        self._large = events >= LARGE_EVENTS
+        return events >= BATCH_EVENTS or self._rest is not None
+
+    def _take(self, max_events: int) -> Iterator[Batch]:
+        """Batches of one transaction; it ends where a barrier wants to look."""
+        applied = self._sink.applied_seq
+        rest, self._rest = self._rest, None
+        for batch in chain((rest,) if rest else (), self._reader.batches(max_events)):
+            # After reading: who asks for a barrier writes more only after that, so what
+            # was read beyond a barrier's sequence finds it here.
+            self._take_barriers()
+            stops = [b.seq for b in self._barriers if b.pin and applied <= b.seq <= batch.last_seq]
+            if not stops:
+                yield batch
+                continue
+            head, self._rest = split(batch, min(stops))
+            if head:
+                yield head
+            return
 
     def _delete_finished(self) -> None:
         """Segments that are wholly in the store go, once the store is on disk."""
@@ -240,7 +243,8 @@ class Shipper(Generic[C]):
             kind = "journal_damaged" if isinstance(error, JournalError) else "shipping_failed"
             self._report(kind, {"error": trouble, "shipped_seq": self.shipped_seq})
         self._trouble = trouble
-        self._reader.close()  # the batch is used up: read it again from the files
+        self._rest = None
+        self._reader.close()  # what it returned is gone: read it again from the files
         self._reader = self._new_reader()
 
     # -- barriers
@@ -250,6 +254,7 @@ class Shipper(Generic[C]):
             heappush(self._barriers, self._registered.popleft())
 
     def _answer_barriers(self) -> None:
+        self._take_barriers()
         while self._barriers and self._barriers[0].seq <= self.shipped_seq:
             barrier = heappop(self._barriers)
             if not barrier.future.set_running_or_notify_cancel():
@@ -264,17 +269,23 @@ class Shipper(Generic[C]):
 
     def _fail_rest(self) -> None:
         self._run_jobs()
-        self._take_barriers()
         self._answer_barriers()
         for barrier in self._barriers:
             if barrier.future.set_running_or_notify_cancel():
                 barrier.future.set_exception(RuntimeError("the store's writer has stopped"))
 
 
-def split(batch: Batch, seq: int) -> tuple[Batch, Batch]:
-    """The batch up to `seq`, and the rest. Refusals, which carry no sequence, go with the rest."""
-    head = Batch(batch.first_seq, seq, deque(row for row in batch.events if row[1] <= seq))
-    rest = Batch(seq + 1, batch.last_seq, deque(row for row in batch.events if row[1] > seq))
+def split(batch: Batch, seq: int) -> tuple[Batch | None, Batch | None]:
+    """The batch up to `seq` and the rest, None where one is empty.
+
+    Refusals, which do not carry their sequence, go with the rest if there is one.
+    """
+    if seq < batch.first_seq:
+        return None, batch
+    if seq >= batch.last_seq:
+        return batch, None
+    head = Batch(batch.first_seq, seq, [row for row in batch.events if row[1] <= seq])
+    rest = Batch(seq + 1, batch.last_seq, [row for row in batch.events if row[1] > seq])
     rest.refused = batch.refused
     return head, rest
 

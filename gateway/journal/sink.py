@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from gateway.core.batch import Batch
@@ -23,13 +23,12 @@ class Sink(Protocol[C]):
         """The last record that is committed."""
         ...
 
-    def apply(self, batch: Batch) -> None:
-        """Rows, sums and the applied sequence in one transaction, all or nothing.
+    def apply(self, batches: Iterable[Batch]) -> int:
+        """Rows, sums and the applied sequence of all of them in one transaction.
 
-        The batch is used up, whatever happens.
-
-        Raises the store's own error when it cannot, with nothing changed; ValueError when
-        the batch does not follow `applied_seq`.
+        Returns the number of events. Raises the store's own error or the iterable's when it
+        cannot, with nothing changed and the numbers of new labels void; ValueError when
+        a batch does not follow the one before, or `applied_seq`.
         """
         ...
 

@@ -68,6 +68,7 @@ class Journal:
         self.journal_id = journal_id
         self.last_seq = self.written_seq = next_seq - 1
         self._gathered: list[bytes] | None = None  # lines that `flush` will write
+        self._is_stuck = False  # the last flush failed
         self._keeper = keeper
         self._max_bytes = settings.max_bytes
         self._in_flight = 0
@@ -187,7 +188,7 @@ class Journal:
     def _append(self, body: bytes, seq: int) -> None:
         line = b"%08x%b" % (crc32(body), body)
         if self._gathered is None:
-            self._write(line, self._offset)
+            self._write(self._fd, line, self._offset)
             self.written_seq = seq
         else:
             self._gathered.append(line)
@@ -204,18 +205,27 @@ class Journal:
             self._gathered = []
 
     def flush(self) -> None:
-        """Write what was gathered. Raises JournalError when the disk does not take it."""
+        """Write what was gathered. Raises JournalError when the disk does not take it.
+
+        It stays gathered then, and every later flush tries it again in the same place: later
+        records count on its sequence, its labels and its bytes. Opens are refused until it
+        is written, and whoever flushes is told, so that no answer leaves unrecorded.
+        """
         if self._gathered:
             data = b"".join(self._gathered)
+            self._is_stuck = True
+            self.refuse_opens()
+            self._write(self._fd, data, self._offset - len(data))
             self._gathered.clear()
-            self._write(data, self._offset - len(data))
+            self._is_stuck = False
+            self._set_open_end()
         self.written_seq = self.last_seq
 
-    def _write(self, data: bytes, offset: int) -> None:
+    def _write(self, fd: int, data: bytes, offset: int) -> None:
         try:
-            written = _pwrite(self._fd, data, offset)
+            written = _pwrite(fd, data, offset)
             while written < len(data):  # a signal, or the last bytes of a quota
-                written += _pwrite(self._fd, data[written:], offset + written)
+                written += _pwrite(fd, data[written:], offset + written)
         except OSError as error:
             raise self._refused_by_disk(error) from error
 

@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
@@ -104,7 +104,9 @@ class ClientConnection(RequestHandler):
             self.tunnel_in += len(data)
             self.tunnel.write(data)
             return
-        super().data_received(data)
+        if self._force_close:
+            return
+        self._parse(data)
         if self._running is not None:
             self.body_raw += len(data)
             if self.phase == BODY:
@@ -117,6 +119,29 @@ class ClientConnection(RequestHandler):
         elif self.phase == IDLE and data:
             self.phase = HEAD
             self.deadline = self.server.ticker.now + self.server.head_ticks
+
+    def _parse(self, data: bytes) -> None:
+        """aiohttp's parser, and its queue of requests that wait their turn."""
+        parser = self._parser
+        assert parser is not None
+        if self._upgraded:
+            # Behind an upgrade request: a tunnel's first bytes, if there will be one.
+            self._message_tail += data
+            if len(self._message_tail) >= self._read_bufsize and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+            return
+        try:
+            messages, upgraded, tail = parser.feed_data(data)
+        except HttpProcessingError as exc:
+            messages = [(_ErrInfo(status=400, exc=exc, message=exc.message), EMPTY_PAYLOAD)]
+            upgraded, tail = False, b""
+        if messages:
+            self._messages.extend(messages)
+            if len(self._messages) >= self._max_msg_queue_size and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+        if upgraded:
+            self._upgraded = True
+            self._message_tail = tail
 
     def _break_body(self) -> None:
         """The parser has given up: a body that is still coming is not going to be whole."""

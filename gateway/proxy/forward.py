@@ -37,85 +37,98 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
     `settle(x, outcome)` is called once, before the last byte; not for a Failure.
     """
     upload = NO_UPLOAD if x.body_length == NO_BODY else Upload(x)
-    try:
-        upstream = await _send(x, pool, upload)
-        if isinstance(upstream, Failure):
-            return upstream
-        try:
-            return await _relay(x, upstream, upload, settle)
-        finally:
-            x.connection.upstream = None
-            if upload.task is not None:
-                await upload.stop()
-            if upload.is_done:
-                pool.release(upstream)
-            else:
-                upstream.fail("abandoned")
-    finally:
-        if upload.task is not None:
-            await upload.stop()
-
-
-async def _send(x: Exchange, pool: Pool, upload: Upload | NoUpload) -> UpstreamConnection | Failure:
-    """Send the request and wait for the first news; once more if that is safe."""
     data = request_head(x) + upload.take_whole()
     if x.body_error is not None:
         return Failure("body_error", Refusal(x.body_error))
-    may_repeat = upload.is_done and x.method in IDEMPOTENT and not x.is_websocket
-    upstream: UpstreamConnection | None
-    for attempt in (1, 2):
-        try:
-            x.sent_us = x.time_us
-            upstream = pool.take_idle() if attempt == 1 else None
+    upstream = pool.take_idle()
+    x.sent_us = x.time_us
+    is_first = True
+    try:
+        while True:
             if upstream is None:
+                # A task of its own, for its timeout (docs/decisions/0002).
                 upstream = await pool.loop.create_task(pool.connect())
                 x.sent_us = x.connection.server.now_us()
-        except Unreachable as exc:
-            return Failure(exc.code, Refusal(exc.code))
-        if x.connection.transport is None:
-            pool.release(upstream)
-            return Failure("upload_aborted", None)
-        _begin(x, pool, upstream)
-        assert upstream.transport is not None
-        x.connection.server.outbox.put(upstream.transport, data)
-        upload.start(upstream)
-        await upstream.wait()
-        if upstream.error != "closed" or upstream.got_bytes or not upstream.is_reused:
-            break
-        if not may_repeat:
-            break
-    assert upstream is not None
-    return upstream
+            if x.connection.transport is None:
+                pool.release(upstream)
+                return Failure("upload_aborted", None)
+            _begin(x, pool, upstream, data)
+            upload.start(upstream)
+            await upstream.wait()
+            if not (upstream.error and is_first and _may_repeat(x, upstream, upload)):
+                break
+            upstream, is_first = None, False
+        if upstream.complete and not upstream.interims and upstream.status != 101:
+            await _answer(x, upstream, upload, settle)
+            return None
+        return await _relay(x, upstream, upload, settle)
+    except Unreachable as exc:
+        return Failure(exc.code, Refusal(exc.code))
+    finally:
+        x.connection.upstream = None
+        if upload.task is not None:
+            await upload.stop()
+        if upstream is not None:
+            _give_back(pool, upstream, upload)
 
 
-def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection) -> None:
+def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection, data: bytes) -> None:
+    """Send the head and what there is of the body at the end of this turn."""
     upstream.begin(x.method)
     upstream.resume = x.connection.resume
     upstream.deadline = pool.read_deadline()
     if pool.upstream.total_timeout_s is not None:
         upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)
     x.connection.upstream = upstream
+    assert upstream.transport is not None
+    x.connection.server.outbox.put(upstream.transport, data)
+
+
+def _may_repeat(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload) -> bool:
+    """Whether a kept connection was just closed under a request that can be sent again."""
+    return (
+        upstream.error == "closed"
+        and upstream.is_reused
+        and not upstream.got_bytes
+        and upload.is_done
+        and upload.task is None
+        and x.method in IDEMPOTENT
+        and not x.is_websocket
+    )
+
+
+def _give_back(pool: Pool, upstream: UpstreamConnection, upload: Upload | NoUpload) -> None:
+    if upload.is_done:
+        pool.release(upstream)
+    else:
+        upstream.fail("abandoned")
 
 
 async def _relay(
     x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload, settle: Settle
 ) -> Failure | None:
-    """The answer: interim heads, the head, the body, the end."""
+    """An answer that is not whole yet: interim heads, the head, the first of the body."""
     while not (upstream.head_done or upstream.complete or upstream.error):
         _interims(x, upstream, upload)
         await upstream.wait()
-    if upstream.interims:
-        _interims(x, upstream, upload)
+    _interims(x, upstream, upload)
     failure = _failed(x, upstream, upload)
-    if failure is not None:
-        return failure
-    while not (upstream.chunks or upstream.complete or upstream.length < 0):
+    # A head with a length waits for the body's first bytes: until then an error can be told.
+    while failure is None and not (upstream.chunks or upstream.complete or upstream.length < 0):
         await upstream.wait()
         failure = _failed(x, upstream, upload)
-        if failure is not None:
-            return failure
+    if failure is not None:
+        return failure
     if upstream.status == 101:
         return await tunnel(x, upstream, settle)
+    await _answer(x, upstream, upload, settle)
+    return None
+
+
+async def _answer(
+    x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload, settle: Settle
+) -> None:
+    """Settle and write: all at once when the backend has answered in full, or as a stream."""
     x.status = upstream.status
     if not upload.is_done:
         x.keep_alive = False  # the rest of the body is not worth waiting for
@@ -123,14 +136,12 @@ async def _relay(
     if not upstream.complete:
         x.answered_us = x.connection.server.now_us()
         await _stream(x, upstream, framing, settle)
-        return None
-    # The backend has answered in full: one settlement, one write.
+        return
     answer = _whole(x, upstream, framing)
     on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
     if on_disk is not None:
         await on_disk
     x.connection.write_soon(answer)
-    return None
 
 
 def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload) -> Failure | None:

@@ -32,7 +32,7 @@ from gateway.proxy.head import HeadRules, read_head, read_request_line
 from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, check_key, identify
 from gateway.proxy.ids import EventIds
 from gateway.proxy.limit_set import LimitSet, make_limit_set
-from gateway.proxy.memo import HeadMemo, is_caller, may_be_kept
+from gateway.proxy.memo import HeadMemo, may_be_kept
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure
 from gateway.proxy.pool import Pool
@@ -150,19 +150,24 @@ class Proxy:
         """Head and caller; a head equal to the connection's last one is not read again."""
         memo = x.connection.memo
         rules = self.rules
-        if memo is not None and memo.raw_headers == message.raw_headers and memo.rules is rules:
-            if memo.digest is not None and is_caller(self.directory.cached(memo.digest), memo):
-                memo.fill(x)
-                x.headers = message.headers
-                read_request_line(x, message, rules)
-                x.memo = memo
-                return check_key(x, memo.caller, self.failures)
+        if (
+            memo is not None
+            and memo.raw_headers == message.raw_headers
+            and memo.rules is rules
+            and self.directory.cached(memo.digest) is memo.caller
+        ):
+            memo.fill(x)
+            x.headers = message.headers
+            read_request_line(x, message, rules)
+            x.memo = memo
+            return check_key(x, memo.caller, self.failures)
         read_head(x, message, rules)
         if x.forwarded_for is not None:
             find_source(x, rules.trusted)
         refusal = identify(x, rules, self.directory, self.failures)
-        if refusal is None and may_be_kept(x, rules):
-            x.memo = x.connection.memo = HeadMemo(x, message.raw_headers, rules)
+        if refusal is None and x.digest is not None and may_be_kept(x, rules):
+            x.memo = HeadMemo(x, x.digest, message.raw_headers, rules)
+            x.connection.memo = x.memo
         return refusal
 
     async def _answer_own(self, x: Exchange, own_answer: OwnAnswer) -> bool:

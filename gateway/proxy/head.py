@@ -156,7 +156,7 @@ def _read_headers(
             if host is not None:
                 raise Malformed("There is more than one Host header.")
             host = pair[1]
-        elif meaning == AUTHORIZATION or meaning == KEY_HEADER:
+        elif meaning in (AUTHORIZATION, KEY_HEADER):
             if meaning == AUTHORIZATION and any(name == other for other, _ in x.credentials):
                 raise Malformed("There is more than one Authorization header.")
             x.credentials.append((name, pair))

@@ -82,7 +82,7 @@ def admitted_head(x: Exchange) -> bytes:
             if left < 0:
                 left = 0
             if wanted.ratelimit:
-                values += (left // unit, (balance.span.end_us - now_us) // SECOND_US)
+                values += (left // unit, (balance.end_us - now_us) // SECOND_US)
             if wanted.budget:
                 decimals = x.limit_set.decimals[index]
                 texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)

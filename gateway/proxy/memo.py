@@ -10,7 +10,6 @@ revocation and expiry hold.
 from __future__ import annotations
 
 from gateway.core.book import Route
-from gateway.proxy.caller import Caller
 from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.head import HeadRules
 
@@ -25,7 +24,9 @@ class HeadMemo:
         "credentials", "cookie", "te_trailers", "digest", "caller", "route", "block",
     )  # fmt: skip
 
-    def __init__(self, x: Exchange, raw_headers: RawHeaders, rules: HeadRules) -> None:
+    def __init__(
+        self, x: Exchange, digest: bytes, raw_headers: RawHeaders, rules: HeadRules
+    ) -> None:
         self.raw_headers = raw_headers
         self.rules = rules
         self.is_http11 = x.is_http11
@@ -36,7 +37,7 @@ class HeadMemo:
         self.credentials = x.credentials
         self.cookie = x.cookie
         self.te_trailers = x.te_trailers
-        self.digest = x.digest
+        self.digest = digest
         self.caller = x.caller
         self.route: Route | None = None  # of the request head that `block` belongs to
         self.block = b""
@@ -61,7 +62,6 @@ def may_be_kept(x: Exchange, rules: HeadRules) -> bool:
     """Whether a head that was just read and identified by key can be kept."""
     return (
         x.body_length == NO_BODY
-        and x.digest is not None
         and not x.expects_continue
         and not x.is_websocket
         and x.keep_alive
@@ -69,8 +69,3 @@ def may_be_kept(x: Exchange, rules: HeadRules) -> bool:
         and x.request_id is x.event_id
         and not rules.key_parameters
     )
-
-
-def is_caller(caller: Caller | None, memo: HeadMemo) -> bool:
-    """Whether a fresh look-up found what the memo has."""
-    return caller is not None and caller is memo.caller

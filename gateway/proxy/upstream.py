@@ -67,7 +67,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "pool", "transport", "meanings", "deadline", "total_deadline", "is_reused", "parser",
-        "waiter", "resume", "is_waited_for", "news", "method", "status", "reason", "lines", "head_bytes", "length",
+        "waiter", "resume", "is_waited_for", "news", "method", "status", "reason", "lines",
+        "head_bytes", "length",
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
         "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped",
@@ -135,13 +136,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """The body bytes that have come since the last call."""
-        chunks = self.chunks
-        if len(chunks) == 1:
-            data = chunks[0]
-        else:
-            data = b"".join(chunks)
-        self.chunks = []
-        return data
+        chunks, self.chunks = self.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def fail(self, error: str) -> None:
         """End the exchange with an error and the connection with it."""

@@ -79,7 +79,7 @@ class MemoryState:
         """The balance of the period that `now_us` is in; a new period begins full."""
         balance = state.balances.get(meter)
         # A clock that goes back stays in the period it has reached.
-        if balance is None or now_us >= balance.span.end_us:
+        if balance is None or now_us >= balance.end_us:
             balance = self._load_balance(state, meter, now_us)
         return balance
 
@@ -121,7 +121,7 @@ class MemoryState:
         for meter, amount in ask.charges:
             balance = state.balances.get(meter)
             # A clock that goes back stays in the period it has reached.
-            if balance is None or now_us >= balance.span.end_us:
+            if balance is None or now_us >= balance.end_us:
                 balance = self._load_balance(state, meter, now_us)
             reserved.append((balance, amount))
             if not balance.fits(amount):

@@ -1,7 +1,7 @@
-"""One batch of the journal into SQL, inside a transaction that the caller holds.
+"""Batches of the journal into SQL, inside a transaction that the caller holds.
 
 Invariant: events, charges, rollups, refusals and balances change together or not at all,
-by exactly the batch. Statements take many rows each: the interpreter lock is handed
+by exactly the batches. Statements take many rows each: the interpreter lock is handed
 over at every step of SQLite, and next to a busy event loop each hand-over may cost
 milliseconds.
 """
@@ -10,41 +10,56 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from gateway.core.batch import Batch, EventRow, Label
-from gateway.core.events import Refused
 from gateway.core.periods import HOUR_US
 
 ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
 PART_ROWS = ROW_STEPS[0]
 _FREE = (("", 0, 0),)
+_NOTHING = (0, 0, 0)
 
 T = TypeVar("T")
-# label, hour, outcome, meter, period -> requests, events, amount
-Sums = dict[tuple[Label, int, str, str, int], list[int]]
+# label, hour, outcome, meter, period -> requests, events, amount. Tuples of plain values: the
+# garbage collector forgets them at first sight, and so does not stop the event loop for them.
+Key = tuple[int, int, str, str, int]
+Cell = tuple[int, int, int]
+Cells = dict[Key, Cell]
 # account, meter, period -> amount
 Used = dict[tuple[str, str, int], int]
 
 
-def apply_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Write the batch's rows and sums, using its events up. Labels must have their numbers.
+class Sums:
+    """What a transaction adds to the sums, kept until its last batch."""
 
-    Goes in parts: while one part's Python runs, the event loop waits for the interpreter.
-    """
-    sums: Sums = {}
+    def __init__(self) -> None:
+        self.cells: Cells = {}
+        self.accounts: dict[int, str] = {}  # by label
+        self.refusals: dict[tuple[str, int, str, str, str], int] = {}
+
+
+def apply_rows(connection: sqlite3.Connection, batch: Batch, sums: Sums) -> None:
+    """Write the batch's events and charges, and remember what they add up to."""
+    number_labels(connection, {row[2] for row in batch.events if not row[2].id})
+    charges: list[Any] = []
+    insert(connection, _EVENTS, _take_apart(batch.events, charges, sums))
+    insert(connection, _CHARGES, charges)
+    for time_us, account, route, operation, reason, count in batch.refused:
+        key = (account, time_us - time_us % HOUR_US, route, operation, reason)
+        sums.refusals[key] = sums.refusals.get(key, 0) + count
+
+
+def apply_sums(connection: sqlite3.Connection, sums: Sums) -> None:
+    """In parts: while a part's Python runs, the event loop waits for the interpreter."""
     used: Used = {}
-    while batch.events:
-        part = [batch.events.popleft() for _ in range(min(PART_ROWS, len(batch.events)))]
-        charges: list[Any] = []
-        insert(connection, _EVENTS, _take_apart(part, charges, sums))
-        insert(connection, _CHARGES, charges)
-    for cells in _parts(sums.items()):
-        insert(connection, _ROLLUPS, _rollup_rows(cells, used))
+    for cells in _parts(sums.cells.items()):
+        insert(connection, _ROLLUPS, _rollup_rows(cells, sums.accounts, used))
     for balances in _parts(used.items()):
         insert(connection, _BALANCES, [v for key, amount in balances for v in (*key, amount)])
-    insert(connection, _REFUSALS, _refusal_rows(batch.refused))
+    for counts in _parts(sums.refusals.items()):
+        insert(connection, _REFUSALS, [v for key, count in counts for v in (*key, count)])
 
 
 def number_labels(connection: sqlite3.Connection, labels: Iterable[Label]) -> None:
@@ -54,41 +69,39 @@ def number_labels(connection: sqlite3.Connection, labels: Iterable[Label]) -> No
         label.id = rows[0][0]
 
 
-def _take_apart(part: list[EventRow], charges: list[Any], sums: Sums) -> list[Any]:
+def _take_apart(rows: list[EventRow], charges: list[Any], sums: Sums) -> list[Any]:
     """The values of the events table; charges and sums are added to what is given."""
     events: list[Any] = []
-    for row in part:
+    cells, accounts = sums.cells, sums.accounts
+    for row in rows:
         # fmt: off
         (_, seq, label, event_id, time_us, source, path, status, outcome, posted,
          bytes_in, bytes_out, duration_us, upstream_us, request_id) = row
         events += (seq, label.account, label.id, event_id, time_us, source, path, status,
                    outcome, bytes_in, bytes_out, duration_us, upstream_us, request_id)
         # fmt: on
+        accounts[label.id] = label.account
         hour_us = time_us - time_us % HOUR_US
         first = 1
         for n, (meter, amount, period_us) in enumerate(posted or _FREE):
-            key = (label, hour_us, outcome, meter, period_us)
-            cell = sums.get(key)
-            if cell is None:
-                cell = sums[key] = [0, 0, 0]
-            cell[0] += first
-            first = 0
+            key = (label.id, hour_us, outcome, meter, period_us)
+            r, e, a = cells.get(key, _NOTHING)
             if posted:
                 charges += (seq, n, meter, amount, period_us)
-                cell[1] += 1
-                cell[2] += amount
+                cells[key] = (r + first, e + 1, a + amount)
+            else:
+                cells[key] = (r + 1, e, a)
+            first = 0
     return events
 
 
-def _rollup_rows(
-    cells: list[tuple[tuple[Label, int, str, str, int], list[int]]], used: Used
-) -> list[Any]:
+def _rollup_rows(cells: list[tuple[Key, Cell]], accounts: dict[int, str], used: Used) -> list[Any]:
     """The values of the rollups table; what was used is added to `used`."""
     rows: list[Any] = []
     for (label, hour_us, outcome, meter, period_us), cell in cells:
-        rows += (label.id, meter, period_us, hour_us, outcome, *cell)
+        rows += (label, meter, period_us, hour_us, outcome, *cell)
         if cell[1]:
-            key = (label.account, meter, period_us)
+            key = (accounts[label], meter, period_us)
             used[key] = used.get(key, 0) + cell[2]
     return rows
 
@@ -97,14 +110,6 @@ def _parts(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while part := list(islice(rest, PART_ROWS)):
         yield part
-
-
-def _refusal_rows(refused: Iterable[Refused]) -> list[Any]:
-    counts: dict[tuple[str, int, str, str, str], int] = {}
-    for time_us, account, route, operation, reason, count in refused:
-        key = (account, time_us - time_us % HOUR_US, route, operation, reason)
-        counts[key] = counts.get(key, 0) + count
-    return list(chain.from_iterable((*key, count) for key, count in counts.items()))
 
 
 class Insert:

@@ -1,6 +1,6 @@
 """The writing side of the SQLite store, as the shipper uses it.
 
-Invariant: a batch and the sequence it brings the store to are one transaction, so that
+Invariant: batches and the sequence they bring the store to are one transaction, so that
 a record is in the store exactly once, whenever the process dies. Batches are committed
 with synchronous=NORMAL, for the journal still has them; `make_durable` and every change
 that is not in the journal go with FULL, which syncs the whole WAL.
@@ -9,7 +9,8 @@ that is not in the journal go with FULL, which syncs the whole WAL.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,26 +43,33 @@ class SqliteSink:
     def connection(self) -> sqlite3.Connection:
         return self._connection
 
-    def apply(self, batch: Batch) -> None:
-        if batch.first_seq != self.applied_seq + 1:
-            raise ValueError(
-                f"expected records from {self.applied_seq + 1}, found {batch.first_seq}"
-            )
-        new = {row[2] for row in batch.events if not row[2].id}
-        if new:
-            self._transact(lambda connection: apply.number_labels(connection, new))
-        self._transact(lambda connection: self._apply(connection, batch))
-        self.applied_seq = batch.last_seq
+    def apply(self, batches: Iterable[Batch]) -> int:
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:
+            return 0  # no transaction for nothing
+        seq, events = self._transact(lambda c: self._apply(c, chain((first,), rest)))
+        self.applied_seq = seq
         self._dirty = True
+        return events
 
-    def _apply(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        apply.apply_batch(connection, batch)
+    def _apply(self, connection: sqlite3.Connection, batches: Iterable[Batch]) -> tuple[int, int]:
+        """The sequence that the store is brought to, and the number of events."""
+        seq, events = self.applied_seq, 0
+        sums = apply.Sums()
+        for batch in batches:
+            if batch.first_seq != seq + 1:
+                raise ValueError(f"expected records from {seq + 1}, found {batch.first_seq}")
+            apply.apply_rows(connection, batch, sums)
+            seq = batch.last_seq
+            events += len(batch.events)
+        apply.apply_sums(connection, sums)
         moved = connection.execute(
-            "UPDATE meta SET applied_seq = ? WHERE applied_seq = ?",
-            (batch.last_seq, batch.first_seq - 1),
+            "UPDATE meta SET applied_seq = ? WHERE applied_seq = ?", (seq, self.applied_seq)
         )
         if moved.rowcount != 1:
             raise StoreError("another process has written to the store: two gateways run on it")
+        return seq, events
 
     def run(self, change: Callable[[sqlite3.Connection], T]) -> T:
         return self._transact_durably(change)

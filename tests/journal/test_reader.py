@@ -32,7 +32,7 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
             write(journal, one)
     with store(tmp_path) as sink:
         reader = Reader(tmp_path / "journal", sink.journal_id, 0)
-        batch = reader.read(100)
+        batch = reader.read()
         reader.close()
     assert batch is not None
     assert [event_of(row) for row in batch.events] == made
@@ -47,7 +47,7 @@ def test_a_torn_tail_at_every_byte_is_ignored(tmp_path: Path) -> None:
         path.write_bytes(whole[:size] + b"\0" * 5_000)
         with store(tmp_path) as sink:
             reader = Reader(path.parent, sink.journal_id, 0)
-            batch = reader.read(100)
+            batch = reader.read()
             assert batch is not None and batch.last_seq == 5
             assert len(batch.events) == 2
             assert reader.in_flight == 1
@@ -64,7 +64,7 @@ def test_a_torn_header_is_a_segment_not_begun(tmp_path: Path) -> None:
         for size in range(end + 1):
             path.write_bytes(whole[:size] + b"\0" * 500)
             assert read_header(path, sink.journal_id) is None
-        assert Reader(path.parent, sink.journal_id, 0).read(10) is None
+        assert Reader(path.parent, sink.journal_id, 0).read() is None
 
 
 @pytest.mark.parametrize("records_from_end", [1, 2, 3])
@@ -134,7 +134,7 @@ def test_records_of_the_store_are_skipped_with_their_labels_kept(tmp_path: Path)
     journal_of(tmp_path, 10)
     with store(tmp_path) as sink:
         reader = Reader(tmp_path / "journal", sink.journal_id, 12)
-        batch = reader.read(100)
+        batch = reader.read()
         reader.close()
     assert batch is not None
     assert (batch.first_seq, batch.last_seq) == (13, 20)
@@ -149,9 +149,9 @@ def test_reading_follows_the_writer_across_segments(tmp_path: Path) -> None:
         for number in range(2_000):
             write(journal, event(number))
             if number % 37 == 0:
-                while batch := reader.read(10):
+                while batch := reader.read():
                     seen += len(batch.events)
-        while batch := reader.read(10):
+        while batch := reader.read():
             seen += len(batch.events)
         assert seen == 2_000
         assert reader.position == journal.unshipped_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,14 +39,15 @@ class Failing:
     def applied_seq(self) -> int:
         return self.sink.applied_seq
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, batches: Iterable[Batch]) -> int:
         if self.broken:
             raise self.broken
         if self.before_apply:
             raise self.before_apply.pop()
-        self.sink.apply(batch)
+        events = self.sink.apply(batches)
         if self.after_apply:
             raise self.after_apply.pop()
+        return events
 
     def run(self, change: Callable[[sqlite3.Connection], T]) -> T:
         return self.sink.run(change)
@@ -209,11 +210,9 @@ def dies_at(home: Path, step: int, after: bool) -> list[object]:
         before = sink.applied_seq
         dying: Any = Dying(sink.connection, step, after)
         reader = Reader(home / "journal", sink.journal_id, before)
-        batch = reader.read(1_000)
-        reader.close()
         with suppress(sqlite3.OperationalError):
-            if batch:
-                SqliteSink(home / "store.db", dying).apply(batch)
+            SqliteSink(home / "store.db", dying).apply(reader.batches(1_000))
+        reader.close()
         return dump(sink.connection)
 
 

@@ -32,7 +32,7 @@ from tests.journal.making import (
 def read_all(home: Path) -> Reader:
     with store(home) as sink:
         reader = Reader(home / "journal", sink.journal_id, sink.applied_seq)
-    while reader.read(1_000):
+    while reader.read():
         pass
     reader.close()
     return reader
