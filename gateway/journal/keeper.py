@@ -108,6 +108,13 @@ class Keeper:
         self._wake.set()
         return self._spares.popleft()
 
+    def give_back(self, segment: Segment) -> None:
+        """A segment that was taken and could not be begun."""
+        self._spares.appendleft(segment)
+
+    def wake(self) -> None:
+        self._wake.set()
+
     def retire(self, segment: Segment) -> None:
         """A full segment: synced once more, then closed."""
         self._retired.append(segment)

@@ -69,17 +69,18 @@ class Journal:
         self.last_seq = self.written_seq = next_seq - 1
         self._gathered: list[bytes] | None = None  # lines that `flush` will write
         self._is_stuck = False  # the last flush failed
+        self._sync_always = settings.sync == "always"
         self._keeper = keeper
         self._max_bytes = settings.max_bytes
         self._in_flight = 0
         self._labels: dict[tuple[str, ...], int] = {}
-        self._position = 0  # bytes of this process's earlier segments
+        self._position: int  # bytes of this process's earlier segments
         self._shipped = 0  # bytes of this process that are in the store
         self._segments = 0
         self._full = False
         self._full_total = 0
         self._offset = 0
-        self._begin(keeper.take())
+        self._begin(keeper.take(), 0)
 
     @classmethod
     def open(
@@ -213,13 +214,17 @@ class Journal:
         """
         if self._gathered:
             data = b"".join(self._gathered)
-            self._is_stuck = True
-            self.refuse_opens()
-            self._write(self._fd, data, self._offset - len(data))
+            try:
+                self._write(self._fd, data, self._offset - len(data))
+            except JournalError:
+                self._is_stuck = True
+                self.refuse_opens()
+                raise
             self._gathered.clear()
             self._is_stuck = False
-            self._set_open_end()
         self.written_seq = self.last_seq
+        if self._sync_always:
+            self._keeper.wake()  # somebody may wait for what was not written yet
 
     def _write(self, fd: int, data: bytes, offset: int) -> None:
         try:
@@ -252,6 +257,8 @@ class Journal:
         keeper = self._keeper
         if keeper.failed:
             return JournalFull("failed", f"{keeper.failed}; restart the gateway")
+        if self._is_stuck:
+            self.flush()
         if self._offset + need_bytes > self._max_offset():
             held = f"{self.unshipped_bytes} bytes are not in the store yet"
             return JournalFull("max_size", f"{held}, the limit is {self._max_bytes}")
@@ -276,20 +283,19 @@ class Journal:
             segment = self._keeper.take()
         except OSError as error:
             raise self._refused_by_disk(error) from error
-        self._position += self._offset
-        self._begin(segment)
+        try:
+            self._begin(segment, self._position + self._offset)
+        except JournalError:
+            self._keeper.give_back(segment)
+            raise
         self._keeper.retire(old)
 
-    def _begin(self, segment: Segment) -> None:
-        header = Header(
-            *(FORMAT_VERSION, self.journal_id, self.last_seq + 1),
-            *(self._in_flight, self._position),
-        )
+    def _begin(self, segment: Segment, position: int) -> None:
+        first_seq = self.last_seq + 1
+        header = Header(FORMAT_VERSION, self.journal_id, first_seq, self._in_flight, position)
         line = header.line()
-        try:
-            _pwrite(segment.fd, line, 0)
-        except OSError as error:
-            raise self._refused_by_disk(error) from error
+        self._write(segment.fd, line, 0)
+        self._position = position
         self._segment = segment
         self._segments += 1
         self._fd = segment.fd
@@ -311,7 +317,7 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """Whether the last request found no room and the next would find none either."""
-        if self._keeper.failed:
+        if self._keeper.failed or self._is_stuck:
             return True
         if self._full:
             need = RECORD_MAX_BYTES + (self._in_flight << RECORD_SHIFT)
@@ -362,13 +368,18 @@ class Journal:
         return self._keeper.wait_synced(seq)
 
     def close(self) -> None:
-        """Sync, give the reserved space back, end the keeper."""
-        self.flush()
-        self._keeper.close()
-        os.ftruncate(self._fd, self._offset)
-        if not self._keeper.failed:
-            os.fsync(self._fd)
-        os.close(self._fd)
+        """Write and sync everything, give the reserved space back, end the keeper.
+
+        Raises JournalError when what was gathered cannot be written, after the rest.
+        """
+        try:
+            self.flush()
+        finally:
+            self._keeper.close()
+            os.ftruncate(self._fd, self._offset - sum(map(len, self._gathered or ())))
+            if not self._keeper.failed:
+                os.fsync(self._fd)
+            os.close(self._fd)
 
     def __repr__(self) -> str:
         return f"<Journal {self.last_seq} {self._segment!r}+{self._offset}>"

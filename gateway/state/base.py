@@ -8,32 +8,14 @@ all are counted, or nothing changes. Embedded: gateway/state/memory.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gateway.core.book import Account, Plan
 from gateway.core.ledger import Balance
 from gateway.core.limits import Counter, RateLimit
 from gateway.core.pricing import Charges
 from gateway.core.refusals import Refusal
-
-
-class BalanceRow(NamedTuple):
-    """What the store knows of one balance; amounts in the meter's smallest unit."""
-
-    meter: str
-    period_us: int
-    used: int
-    topped_up: int
-
-
-class LimitState(NamedTuple):
-    """A counter as the store keeps it; see `saved` in core/limits.py."""
-
-    limit_id: str
-    subject: str
-    first: int
-    second: int
-    expires_us: int
+from gateway.core.rows import BalanceRow
 
 
 class BalanceSource(Protocol):

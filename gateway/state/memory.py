@@ -16,7 +16,8 @@ from gateway.core.limits import COUNTERS, Counter, RateLimit
 from gateway.core.periods import Period
 from gateway.core.pricing import Charges
 from gateway.core.refusals import Evaluated, Refusal
-from gateway.state.base import AccountState, Ask, BalanceSource, Hold, LimitState
+from gateway.core.rows import LimitState
+from gateway.state.base import AccountState, Ask, BalanceSource, Hold
 
 # A meter without an allowance is counted by calendar month and never refused.
 _UNLIMITED_PERIOD = Period("month")

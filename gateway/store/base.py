@@ -12,25 +12,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
-
-
-class BalanceRow(NamedTuple):
-    """One meter in one period: what was used, and what was topped up, in smallest units."""
-
-    meter: str
-    period_us: int
-    used: int
-    topped_up: int
-
-
-class LimitState(NamedTuple):
-    """A rate limit's state for one subject; what `a` and `b` mean is the limit's affair."""
-
-    limit_id: str
-    subject: str
-    a: int
-    b: int
-    expires_us: int
+from gateway.core.rows import BalanceRow, LimitState
 
 
 class Topup(NamedTuple):

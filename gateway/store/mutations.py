@@ -16,8 +16,9 @@ import orjson
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
+from gateway.core.rows import LimitState
 from gateway.core.units import AMOUNT_MAX
-from gateway.store.base import LimitState, Topup
+from gateway.store.base import Topup
 from gateway.store.sqlite import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.core.events import Event, Posted
-from gateway.store.base import BalanceRow
+from gateway.core.rows import BalanceRow
 from gateway.store.sqlite import read_balances
 
 PAGE_MAX = 1_000

@@ -17,7 +17,7 @@ import orjson
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
-from gateway.store.base import BalanceRow, LimitState
+from gateway.core.rows import BalanceRow, LimitState
 from gateway.store.connect import open_reader
 
 ACCOUNT_COLUMNS = "id, plan, anchor_us, title, disabled"

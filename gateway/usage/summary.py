@@ -12,8 +12,8 @@ from typing import Any
 
 from gateway.core.book import Account, Allowance, Meter, Plan
 from gateway.core.periods import Span
+from gateway.core.rows import BalanceRow
 from gateway.core.units import json_amount
-from gateway.store.base import BalanceRow
 from gateway.store.reports import OperationRow, UsageRows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

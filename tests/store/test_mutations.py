@@ -11,9 +11,10 @@ import pytest
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord, digest_key
+from gateway.core.rows import BalanceRow, LimitState
 from gateway.core.units import AMOUNT_MAX
 from gateway.store import mutations
-from gateway.store.base import BalanceRow, LimitState, Topup
+from gateway.store.base import Topup
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core.book import Account, Allowance, Meter, Plan
 from gateway.core.periods import Period
-from gateway.store.base import BalanceRow
+from gateway.core.rows import BalanceRow
 from gateway.store.reports import OperationRow, UsageRows
 from gateway.usage.summary import current_periods, iso, percent, summarize
 
