@@ -264,7 +264,10 @@ class Gateway:
         self._close_records(cut)
 
     def _close_records(self, cut: int) -> None:
-        self.journal.close()
+        try:
+            self.journal.close()
+        except JournalError as exc:
+            self._journal_failed(exc)
         shipped = self.shipper.stop(drain=True)
         self.store.close()
         self.sink.close()

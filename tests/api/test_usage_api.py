@@ -10,7 +10,7 @@ import pytest
 from tests.api.admin_client import Admin
 from tests.api.conftest import status_of
 from tests.support.configs import Caller
-from tests.support.raw import exchange, head
+from tests.support.raw import connected, exchange, head
 from tests.support.stage import Stage
 
 
@@ -126,7 +126,7 @@ def test_405_names_the_methods(api: Stage, precise: Caller, method: str, path: s
 
 def test_405_with_an_unread_body_closes(api: Stage, precise: Caller) -> None:
     """What is left of the body is never taken for the next request."""
-    with api.connect() as connection:
+    with connected(api.port) as connection:
         connection.send(head("POST", "/v1/usage", precise.bearer, "Content-Length: 50"))
         assert connection.answer("POST").status == 405
         assert connection.is_closed()
@@ -142,7 +142,7 @@ def test_head_has_the_head_of_get(api: Stage, precise: Caller) -> None:
 
 
 def test_keep_alive_goes_on(api: Stage, precise: Caller) -> None:
-    with api.connect() as connection:
+    with connected(api.port) as connection:
         for path in ("/v1/usage", "/one", "/v1/usage/activity", "/v1/usage"):
             connection.send(head("GET", path, precise.bearer))
             assert connection.answer().status == 200

@@ -126,9 +126,9 @@ def test_no_float_reaches_a_balance(sink: SqliteSink) -> None:
 def test_limit_states(sink: SqliteSink, reader: SqliteStore) -> None:
     states = [LimitState("hourly", f"acc{n}", n, 0, 100 + n) for n in range(10)]
     sink.run(lambda c: mutations.save_limit_states(c, states, 0))
-    sink.run(lambda c: mutations.save_limit_states(c, [states[9]._replace(a=99)], 105))
+    sink.run(lambda c: mutations.save_limit_states(c, [states[9]._replace(first=99)], 105))
     left = sorted(reader.limit_states(107))
-    assert left == [states[8], states[9]._replace(a=99)]
+    assert left == [states[8], states[9]._replace(first=99)]
 
 
 def test_audit_log(sink: SqliteSink) -> None:
