@@ -48,6 +48,7 @@ from gateway.store.sqlite import SqliteStore
 
 HOUSEKEEPING_S = 1.0  # refusals to the journal
 SAVE_LIMITS_S = 5.0  # rate windows to the store; what a crash may forget of them
+SHIP_PAUSE_S = 0.5  # rollups of half a second share their rows; readers who wait hurry it
 PRUNE_S = 60.0  # counters and accounts that nobody asked for
 ACCOUNT_IDLE_US = 3600 * 1_000_000  # an account is forgotten after an hour without a call
 # Requests make few cycles and are freed by count, so the collector may look seldom.
@@ -116,7 +117,9 @@ class Gateway:
             self.log("recovered", **recovered._asdict())
         self.journal = Journal.open(book.journal, recovered.journal_id, recovered.next_seq)
         self.journal.gather()  # the outbox writes it, once a turn of the loop
-        self.shipper = Shipper(book.journal.dir, self.sink, self.journal, self._report)
+        self.shipper = Shipper(
+            book.journal.dir, self.sink, self.journal, self._report, SHIP_PAUSE_S
+        )
         self.shipper.start()
         self.store = SqliteStore(book.store.path)
 

@@ -38,11 +38,14 @@ def last_event_seq(connection: sqlite3.Connection) -> int:
     return seq
 
 
-def first_of_window(connection: sqlite3.Connection, before: int, count: int) -> int | None:
-    """The first sequence of the `count` events (or fewer) before `before`; None: no events."""
-    sql = "SELECT min(seq) FROM (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?)"
-    seq: int | None = connection.execute(sql, (before, count)).fetchall()[0][0]
-    return seq
+def window_before(connection: sqlite3.Connection, before: int, most: int) -> tuple[int, int]:
+    """The last `most` events before a sequence: the first one's sequence, and how many."""
+    sql = (
+        "SELECT coalesce(min(seq), 0), count(*) FROM"
+        " (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?)"
+    )
+    first, count = connection.execute(sql, (before, most)).fetchall()[0]
+    return first, count
 
 
 def audit_log_before(

@@ -103,7 +103,11 @@ def _refuse_overdraft(connection: sqlite3.Connection, topup: Topup) -> None:
         if (made.meter, made.period_us) == period
     )
     if added + topup.amount < 0:
-        raise expected("amount", "no more than was topped up in this period", topup.amount)
+        raise ApiProblem(
+            "invalid_parameter",
+            "amount: expected to take back no more than was topped up in this period",
+            parameter="amount",
+        )
 
 
 def _used(topup: Topup) -> ApiProblem:

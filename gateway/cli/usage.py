@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gateway.cli.office import Office
 
 FOLLOW_WAIT_S = 10  # how long the gateway holds an answer back while there is nothing new
+# A page may end early when a filter lets little through.
+PAGES_MAX = 25
 EVENT_HEAD = ("TIME", "ACCOUNT", "KEY", "METHOD", "PATH", "STATUS", "OUTCOME", "CHARGES", "MS")
 # Lines come one by one, so the columns cannot follow the widest cell.
 EVENT_WIDTHS = (27, 12, 20, 6, 30, 6, 16, 16, 8)
@@ -66,14 +68,13 @@ def events(
     with open_office(config) as office:
         if follow and not office.is_live:
             raise Failed("no gateway runs on this data directory: nothing will follow")
-        page = office.call("GET", "/events", query={**filters, "limit": str(limit)})
+        shown, after = _latest(office, filters, limit)
         if not as_json:
             click.echo(line_text(EVENT_HEAD, EVENT_WIDTHS))
-        shown = page["items"][::-1]
         _print_events(shown, as_json)
         if follow:
             try:
-                _follow(office, filters, page["follow"], {item["id"] for item in shown}, as_json)
+                _follow(office, filters, after, {item["id"] for item in shown}, as_json)
             except KeyboardInterrupt:
                 sys.exit(0)
 
@@ -95,6 +96,23 @@ def audit(config: Path, as_json: bool) -> None:
     else:
         _print_audit(document)
     sys.exit(0 if document["clean"] else 1)
+
+
+def _latest(
+    office: Office, filters: Mapping[str, str], limit: int
+) -> tuple[list[dict[str, Any]], str]:
+    """The last events that the filters let through, oldest first, and where newer ones begin."""
+    items: list[dict[str, Any]] = []
+    query = dict(filters)
+    after = ""
+    for _ in range(PAGES_MAX):
+        page = office.call("GET", "/events", query={**query, "limit": str(limit - len(items))})
+        items += page["items"]
+        after = after or page["follow"]
+        if page["next"] is None or len(items) >= limit:
+            break
+        query["cursor"] = page["next"]
+    return items[::-1], after
 
 
 def _follow(
