@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,8 +32,14 @@ def demo(port: int, admin_port: int, data_dir: Path, config: Path) -> None:
     from gateway.store.base import StoreError
 
     try:
-        run_demo(Options(config, port, admin_port, data_dir))
+        run_demo(Options(config, port, admin_port, data_dir, _command()))
     except ConfigError as exc:
         raise Failed(f"{config}: the configuration cannot be used\n{exc}") from None
     except (StoreError, JournalError, OSError) as exc:
         raise Failed(str(exc)) from None
+
+
+def _command() -> str:
+    """`.venv/bin/tallygate`, or how a module is run."""
+    started = sys.argv[0]
+    return "python -m gateway" if started.endswith("__main__.py") else started

@@ -35,6 +35,7 @@ class Options(NamedTuple):
     port: int
     admin_port: int
     data_dir: Path
+    command: str  # how this program was started, to be copied
 
 
 def run_demo(options: Options) -> None:
@@ -115,5 +116,5 @@ What the key's account has used:
   curl {here}{gateway.book.usage_api.summary_path} {header}
 
 Metrics: http://127.0.0.1:{gateway.admin_port}/metrics
-More coins: DATA_DIR={data_dir} tallygate topup {ACCOUNT} coins 20 --config {options.config}
+More coins: DATA_DIR={data_dir} {options.command} topup {ACCOUNT} coins 20 --config {options.config}
 Ctrl-C ends it; account, key and events stay in {options.data_dir}."""

@@ -32,7 +32,7 @@ from gateway.proxy.head import HeadRules, read_head, read_request_line
 from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, check_key, identify
 from gateway.proxy.ids import EventIds
 from gateway.proxy.limit_set import LimitSet, make_limit_set
-from gateway.proxy.memo import HeadMemo, may_be_kept
+from gateway.proxy.memo import Decided, HeadMemo, may_be_kept
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure
 from gateway.proxy.pool import Pool
@@ -158,8 +158,15 @@ class Proxy:
         ):
             memo.fill(x)
             x.headers = message.headers
-            read_request_line(x, message, rules)
             x.memo = memo
+            line = (message.method, message.path)
+            if memo.line == line:
+                x.method = line[0]
+                x.target = memo.target
+                x.query = memo.target.query
+            else:
+                read_request_line(x, message, rules)
+                memo.line, memo.target, memo.decided = line, x.target, None
             return check_key(x, memo.caller, self.failures)
         read_head(x, message, rules)
         if x.forwarded_for is not None:
@@ -177,7 +184,11 @@ class Proxy:
 
     def _route_and_price(self, x: Exchange) -> Refusal | None:
         """Set route, project, charges and limits."""
-        book, caller = x.book, x.caller
+        book, caller, memo = x.book, x.caller, x.memo
+        plan = caller.account.plan
+        if memo is not None and memo.decided is not None and memo.plan is plan:
+            x.route, x.project, x.charges, x.limit_set = memo.decided
+            return None
         found = book.table.match(x.method, x.host, x.target.canonical, x.headers)
         if isinstance(found, Miss):
             if book.unmatched is None:
@@ -199,13 +210,15 @@ class Proxy:
         if most is not None and x.body_length > most:
             return Refusal("body_too_large", detail=f"The body may have {most} bytes.")
         x.charges = price.charges
-        plan = caller.account.plan
         kind = (plan.name, route.name, caller.kind)
         limit_set = self._limit_sets.get(kind)
         if limit_set is None:
             limit_set = make_limit_set(book, plan, route, caller.kind)
             self._limit_sets[kind] = limit_set
         x.limit_set = limit_set
+        if memo is not None:
+            memo.plan = plan
+            memo.decided = Decided(route, x.project, x.charges, limit_set)
         return None
 
     def _missed(self, x: Exchange, miss: Miss) -> Refusal:

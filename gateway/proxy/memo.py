@@ -1,7 +1,7 @@
 """The last head of a connection, so that the same head is not read twice.
 
-A client on a kept connection mostly sends the same headers with another
-target. Invariant: a memo is used only when the raw headers are equal byte for
+A client on a kept connection mostly sends the same headers, and often the same
+request line. Invariant: a memo is used only when the raw headers are equal byte for
 byte, the rules are the same and the head had no body, upgrade, expectation,
 id or forwarding of its own; and the key is looked up again each time, so that
 revocation and expiry hold.
@@ -9,9 +9,23 @@ revocation and expiry hold.
 
 from __future__ import annotations
 
-from gateway.core.book import Route
+from typing import NamedTuple
+
+from gateway.core.book import Plan, Route
+from gateway.core.pricing import Charges
 from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.head import HeadRules
+from gateway.proxy.limit_set import LimitSet
+
+
+class Decided(NamedTuple):
+    """What route and price came to; good for the same line, caller and plan."""
+
+    route: Route
+    project: str
+    charges: Charges
+    limit_set: LimitSet
+
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
@@ -22,6 +36,7 @@ class HeadMemo:
     __slots__ = (
         "raw_headers", "rules", "is_http11", "keep_alive", "host", "host_header", "kept",
         "credentials", "cookie", "te_trailers", "digest", "caller", "route", "block",
+        "line", "target", "plan", "decided",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +56,11 @@ class HeadMemo:
         self.caller = x.caller
         self.route: Route | None = None  # of the request head that `block` belongs to
         self.block = b""
+        # The last request line under this head, and what the path decided of it.
+        self.line = ("", "")
+        self.target = x.target
+        self.plan: Plan | None = None
+        self.decided: Decided | None = None
 
     def fill(self, x: Exchange) -> None:
         """Set what read_head and identify would set."""
