@@ -184,9 +184,9 @@ class ClientConnection(RequestHandler):
     def _step(self) -> None:
         """Run the request's coroutine up to its next wait, without a task.
 
-        A task and a future per wait would cost a fifth of the whole request
-        (bench/README.md). What the path awaits is either news of the backend,
-        which resumes us directly, or a future. Whatever needs a current task
+        A task and two futures per request are saved (docs/decisions/0002). What
+        the path awaits is either news of the backend, which resumes us directly,
+        or a future. Whatever needs a current task
         (asyncio.timeout) is put into one by its caller.
         """
         coroutine = self._running
