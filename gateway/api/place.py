@@ -31,7 +31,9 @@ from gateway.usage.audit import AuditReport, audit
 T = TypeVar("T")
 
 HOT_WAIT_S = 10.0  # for a turn of the event loop; it is late by milliseconds at most
-CHANGE_WAIT_S = 10.0  # for the store's writer; a batch takes some 100 ms
+# For the store's writer. A batch takes some 100 ms; a locked store is given up after 5 s for
+# the batch before the change, and another 5 s for the change, which then fails for certain.
+CHANGE_WAIT_S = 15.0
 AUDIT_WAIT_S = 60.0  # for everything in the journal to be shipped
 AUDIT_TRIES = 5  # the store may have gone past the moment that was asked for
 
@@ -66,6 +68,8 @@ class LivePlace:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        # A reload may name another place; the store moves only with a restart.
+        self._store_path = Path(gateway.book.store.path)
         self._lock = threading.Lock()
 
     def now_us(self) -> int:
@@ -97,15 +101,18 @@ class LivePlace:
             raise ApiProblem("store_unavailable", f"the store refused the change: {exc}") from exc
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with closing(open_reader(Path(self._gateway.book.store.path))) as connection:
+        with closing(open_reader(self._store_path)) as connection:
             return work(connection)
 
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
         wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
-        if self._gateway.shipper.shipped_seq >= wanted:
+        shipper = self._gateway.shipper
+        if shipper.shipped_seq >= wanted:
             return True
+        if shipper.lag().trouble:
+            return False  # it will be a while: nobody waits, and nobody is waited for
         try:
-            self._gateway.shipper.reached(wanted).result(timeout_s)
+            shipper.reached(wanted).result(timeout_s)
         except (FutureTimeout, CancelledError):
             return False
         return True
