@@ -18,7 +18,7 @@ from gateway.proxy.pool import Pool, Unreachable
 from gateway.proxy.request_head import request_head
 from gateway.proxy.ticker import ticks
 from gateway.proxy.upload import NO_UPLOAD, NoUpload, Upload
-from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.upstream import AnswerMemo, UpstreamConnection
 from gateway.proxy.websocket import tunnel
 
 # Sending these again does what sending them once did (RFC 9110 9.2.2).
@@ -132,12 +132,14 @@ async def _answer(
     x.status = upstream.status
     if not upload.is_done:
         x.keep_alive = False  # the rest of the body is not worth waiting for
-    framing = _choose_framing(x, upstream)
-    if not upstream.complete:
+    if upstream.memo is not None and x.is_http11 and x.keep_alive:
+        answer = _known(x, upstream, upstream.memo)
+    elif upstream.complete:
+        answer = _whole(x, upstream, _choose_framing(x, upstream))
+    else:
         x.answered_us = x.connection.server.now_us()
-        await _stream(x, upstream, framing, settle)
+        await _stream(x, upstream, _choose_framing(x, upstream), settle)
         return
-    answer = _whole(x, upstream, framing)
     on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
     if on_disk is not None:
         await on_disk
@@ -195,18 +197,33 @@ def _choose_framing(x: Exchange, upstream: UpstreamConnection) -> Framing:
 
 def _head(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
     x.head_sent = True
-    lines = upstream.lines
-    parts = [status_line(upstream.status, upstream.reason), *lines]
+    head = _static_head(x, upstream, framing) + admitted_head(x)
+    if not upstream.has_date:
+        head += date_line()
+    return b"%b%b\r\n" % (head, connection_line(x.is_http11, x.keep_alive))
+
+
+def _static_head(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:
+    """What depends only on the backend's head and on the book."""
+    parts = [status_line(upstream.status, upstream.reason), *upstream.lines]
     for pair in x.route.upstream.response_headers.set:
         parts.append(b"%b: %b\r\n" % pair)
-    if not upstream.has_date:
-        parts.append(date_line())
-    parts.append(admitted_head(x))
     parts.append(x.book.response_headers.via_line)
     parts.append(framing.lines)
-    parts.append(connection_line(x.is_http11, x.keep_alive))
-    parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def _known(x: Exchange, upstream: UpstreamConnection, memo: AnswerMemo) -> bytes:
+    """The bytes of a complete answer whose head is the pool's last one."""
+    via_line = x.book.response_headers.via_line
+    if memo.via is not via_line:
+        framing = Framing(b"Content-Length: %d\r\n" % memo.length, False, True)
+        memo.block = _static_head(x, upstream, framing)
+        memo.via = via_line
+    x.head_sent = True
+    body = upstream.take()
+    x.bytes_out = len(body)
+    return b"%b%b\r\n%b" % (memo.block, admitted_head(x), body)
 
 
 def _whole(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes:

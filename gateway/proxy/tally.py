@@ -25,6 +25,8 @@ REFUSALS_MAX = 2_000
 # Refusals that are logged with their details, per flush.
 SAMPLES_MAX = 20
 
+_CHARGED = frozenset(("charged", "client_gone"))
+
 Log = Callable[..., object]
 
 
@@ -67,9 +69,10 @@ class Tally:
         route.duration_us += duration_us
         route.bytes_in += x.bytes_in
         route.bytes_out += x.bytes_out
-        if x.outcome == "charged" or x.outcome == "client_gone":
+        if x.outcome in _CHARGED:
+            charged = route.charged
             for meter, amount in x.charges:
-                route.charged[meter] = route.charged.get(meter, 0) + amount
+                charged[meter] = charged.get(meter, 0) + amount
         elif x.route is x.book.unmatched:
             self.unpriced_requests += 1
 

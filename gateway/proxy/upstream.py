@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import Callable, Generator
 from types import coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -51,15 +51,23 @@ _FORBIDDEN_TRAILERS = frozenset(
 )  # fmt: skip
 
 
-class AnswerMemo(NamedTuple):
-    """The head of an answer of known length, and what it was parsed to."""
+class AnswerMemo:
+    """The head of an answer of known length, and what it was parsed to.
 
-    head: bytes
-    status: int
-    reason: bytes
-    lines: list[bytes]
-    length: int
-    has_date: bool
+    `block` is what clients on HTTP/1.1 get of it, made at its first use with
+    the Via line `via` (proxy/forward.py).
+    """
+
+    __slots__ = ("head", "status", "reason", "lines", "length", "via", "block")
+
+    def __init__(self, head: bytes, answer: UpstreamConnection) -> None:
+        self.head = head
+        self.status = answer.status
+        self.reason = answer.reason
+        self.lines = answer.lines
+        self.length = answer.length
+        self.via = b""
+        self.block = b""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -71,7 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         "head_bytes", "length",
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
-        "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped",
+        "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped", "memo",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -121,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.interim_count = self.received = self.raw_left = 0
         self.extra = self.got_bytes = self.news = False
         self.tunnel_data = b""
+        self.memo: AnswerMemo | None = None  # of this answer's head, when it was known
 
     @coroutine
     def wait(self) -> Generator[Any, Any, None]:
@@ -232,9 +241,10 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         self.status, self.reason, self.lines = memo.status, memo.reason, memo.lines
         self.length = self.received = memo.length
-        self.has_date, self.keep_alive = memo.has_date, True
+        self.has_date = self.keep_alive = True
         self.chunks.append(body)
         self.head_done = self.complete = self.news = True
+        self.memo = memo
         return True
 
     def _keep_head(self, data: bytes) -> None:
@@ -244,13 +254,12 @@ class UpstreamConnection(asyncio.Protocol):
             end > 3
             and len(data) - end == self.length
             and self.keep_alive
+            and self.has_date
             and not self.extra
             and self.interim_count == 0
             and self.status not in (204, 304)
         ):
-            self.pool.answer_memo = AnswerMemo(
-                data[:end], self.status, self.reason, self.lines, self.length, self.has_date
-            )
+            self.pool.answer_memo = AnswerMemo(data[:end], self)
 
     def _raw_body(self, data: bytes) -> None:
         size = len(data)
