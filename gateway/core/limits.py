@@ -89,9 +89,6 @@ class FixedWindow:
     def take(self, now_us: int) -> None:
         self.count += 1
 
-    def release(self) -> None:
-        """Nothing is given back: a request that was let in has been made."""
-
     def figures(self, now_us: int) -> Figures:
         self.fits(now_us)  # a new window, if it is time for one
         return Figures(self.quota, self.count, max(0, self.quota - self.count), self.end_us)
@@ -129,9 +126,6 @@ class TokenBucket:
 
     def take(self, now_us: int) -> None:
         self.tat_us = max(self.tat_us, now_us) + self.interval_us
-
-    def release(self) -> None:
-        """Nothing is given back: a request that was let in has been made."""
 
     def figures(self, now_us: int) -> Figures:
         backlog_us = max(self.tat_us - now_us, 0)

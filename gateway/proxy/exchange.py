@@ -39,7 +39,8 @@ class Exchange:
         "target", "host", "host_header", "headers", "kept", "body_length", "expects_continue",
         "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
         # decided on the path
-        "digest", "memo", "caller", "route", "project", "charges", "limit_set", "hold", "open_seq",
+        "digest", "memo", "caller", "account", "route", "project", "charges", "limits",
+        "limit_set", "hold", "open_seq",
         # what became of it
         "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
         "body_error",
@@ -62,7 +63,9 @@ class Exchange:
     forwarded_for: bytes | None
     # Set by identify and route.
     caller: Caller
+    account: AccountState
     route: Route
+    limits: tuple[RateLimit, ...]
     limit_set: LimitSet
     memo: HeadMemo | None  # of this very head, when it may be kept
     digest: bytes | None  # of the key that was found
@@ -100,20 +103,12 @@ class Exchange:
         return f"<Exchange {self.event_id} {self.method} {self.outcome or 'in flight'}>"
 
     @property
-    def account(self) -> AccountState:
-        return self.caller.account
-
-    @property
     def key_id(self) -> str:
         return self.caller.key_id
 
     @property
     def user(self) -> str:
         return self.caller.user
-
-    @property
-    def limits(self) -> tuple[RateLimit, ...]:
-        return self.limit_set.limits
 
     @property
     def route_name(self) -> str:

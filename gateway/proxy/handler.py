@@ -188,6 +188,7 @@ class Proxy:
         plan = caller.account.plan
         if memo is not None and memo.decided is not None and memo.plan is plan:
             x.route, x.project, x.charges, x.limit_set = memo.decided
+            x.limits = x.limit_set.limits
             return None
         found = book.table.match(x.method, x.host, x.target.canonical, x.headers)
         if isinstance(found, Miss):
@@ -216,6 +217,7 @@ class Proxy:
             limit_set = make_limit_set(book, plan, route, caller.kind)
             self._limit_sets[kind] = limit_set
         x.limit_set = limit_set
+        x.limits = limit_set.limits
         if memo is not None:
             memo.plan = plan
             memo.decided = Decided(route, x.project, x.charges, limit_set)

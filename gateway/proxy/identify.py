@@ -72,6 +72,7 @@ def identify(
     if caller is None or caller.key is None:
         return _failed(x, failures, INVALID)
     x.caller = caller
+    x.account = caller.account
     return check_key(x, caller, failures)
 
 
@@ -154,6 +155,7 @@ def _without_key(
     if caller is None:
         return UNAUTHORIZED
     x.caller = caller
+    x.account = caller.account
     return None
 
 
@@ -174,6 +176,7 @@ def _browser(
     if caller is None:
         return _failed(x, failures, INVALID)
     x.caller = caller
+    x.account = caller.account
     if caller.account.account.disabled:
         return Refusal("account_disabled")
     return None

@@ -76,6 +76,7 @@ class HeadMemo:
         x.expects_continue = x.is_websocket = False
         x.body_length = NO_BODY
         x.caller = self.caller
+        x.account = self.caller.account
 
 
 def may_be_kept(x: Exchange, rules: HeadRules) -> bool:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gateway.core.book import Account, Plan
 from gateway.core.ledger import Balance
-from gateway.core.limits import Counter, RateLimit
+from gateway.core.limits import Concurrency, Counter, RateLimit
 from gateway.core.pricing import Charges
 from gateway.core.refusals import Refusal
 from gateway.core.rows import BalanceRow
@@ -45,17 +45,14 @@ class Ask(Protocol):
     """What a request puts to the hot state; the proxy's Exchange is one."""
 
     @property
-    def account(self) -> AccountState: ...
-    @property
     def key_id(self) -> str: ...
     @property
     def user(self) -> str: ...
     @property
     def route_name(self) -> str: ...
 
-    @property
-    def limits(self) -> tuple[RateLimit, ...]: ...
-
+    account: AccountState
+    limits: tuple[RateLimit, ...]
     project: str
     source: str
     time_us: int
@@ -65,17 +62,19 @@ class Ask(Protocol):
 class Hold:
     """What an admitted request has reserved; settled or released exactly once."""
 
-    __slots__ = ("account", "reserved", "counters", "is_open")
+    __slots__ = ("account", "reserved", "counters", "gauges", "is_open")
 
     def __init__(
         self,
         account: AccountState,
         reserved: list[tuple[Balance, int]],
         counters: list[Counter],
+        gauges: list[Concurrency],
     ) -> None:
         self.account = account
         self.reserved = reserved
         self.counters = counters
+        self.gauges = gauges  # those of the counters that are given back
         self.is_open = True
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.ledger import Balance
-from gateway.core.limits import COUNTERS, Counter, RateLimit
+from gateway.core.limits import COUNTERS, Concurrency, Counter, RateLimit
 from gateway.core.periods import Period
 from gateway.core.pricing import Charges
 from gateway.core.refusals import Evaluated, Refusal
@@ -129,16 +129,21 @@ class MemoryState:
                 fits = False
         if not fits:
             return self._refusal(counters, reserved, now_us)
+        gauges: list[Concurrency] = []
         for counter in counters:
             counter.take(now_us)
-            if not counter.is_unsaved and counter.limit.period_us >= SAVED_PERIOD_MIN_US:
+            if counter.is_unsaved:
+                continue
+            if counter.__class__ is Concurrency:
+                gauges.append(counter)
+            elif counter.limit.period_us >= SAVED_PERIOD_MIN_US:
                 counter.is_unsaved = True
                 self._unsaved.append((_subject(counter.limit, ask), counter))
         for balance, amount in reserved:
             balance.held += amount
         state.in_flight += 1
         state.touched_us = now_us
-        return Hold(state, reserved, counters)
+        return Hold(state, reserved, counters, gauges)
 
     def settle(self, hold: Hold, charges: Charges) -> None:
         """Post `charges` in the order they were reserved."""
@@ -156,8 +161,8 @@ class MemoryState:
         assert hold.is_open, "a hold is settled or released once"
         hold.is_open = False
         hold.account.in_flight -= 1
-        for counter in hold.counters:
-            counter.release()
+        for gauge in hold.gauges:
+            gauge.release()
 
     def _refusal(
         self,
