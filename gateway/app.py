@@ -82,6 +82,7 @@ class Gateway:
         """Serve. Raises DataLocked, StoreError, JournalError, OSError."""
         self.loop = asyncio.get_running_loop()
         book = self.book
+        self._data_dir = Path(book.data_dir)  # a reload does not move it
         self.lock = DataLock(book.data_dir)
         self._open_records(book)
         self.state = MemoryState(self.store)
@@ -164,7 +165,7 @@ class Gateway:
         await site.start()
         self.admin_port = self._admin.addresses[0][1]
         control = control_of(listener, self.admin_port, self.token)
-        write_control(Path(self.book.data_dir), control)
+        write_control(self._data_dir, control)
 
     def problems(self) -> list[str]:
         """Why no traffic should come here; empty when it may."""
@@ -259,7 +260,7 @@ class Gateway:
         self._record_refusals()
         self._save_limits()
         if self._admin is not None:
-            remove_control(Path(self.book.data_dir))
+            remove_control(self._data_dir)
             await self._admin.cleanup()
         self.ticker.stop()
         for pool in self.proxy.pools.values():

@@ -18,7 +18,7 @@ from gateway.api.problem import ApiProblem, unknown_name
 from gateway.config.fields import parse_name, parse_text
 from gateway.config.models_access import MONDAY_US
 from gateway.core.book import Account, Book
-from gateway.proxy.answer import iso
+from gateway.core.instants import iso
 from gateway.store.mutations import insert_account, update_account
 
 CHANGEABLE = ("plan", "title", "disabled", "cycle_start")

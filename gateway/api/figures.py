@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 from gateway.api.operations import Hot, Place
 from gateway.core.book import Meter
+from gateway.core.instants import iso
 from gateway.core.limits import RateLimit
 from gateway.core.pricing import Charges
-from gateway.core.units import json_amount
-from gateway.proxy.answer import iso
+from gateway.core.units import json_amount, percent
 from gateway.state.base import AccountState
 from gateway.store.reports import OperationRow, UsageRows, read_usage
-from gateway.usage.summary import percent
 
 # A summary waits this long for the account's last event to reach the store.
 SHIP_WAIT_S = 0.5
@@ -156,7 +155,7 @@ def _rate_limits(hot: Hot, asker: Asker) -> list[dict[str, Any]]:
 
 
 def _rate_limit(hot: Hot, limit: RateLimit, asker: Asker) -> dict[str, Any]:
-    figures = hot.state._counter(limit, asker).figures(asker.time_us)
+    figures = hot.state.figures(limit, asker)
     is_rate = limit.period_us > 0
     return {
         "name": limit.name,

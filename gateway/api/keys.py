@@ -22,8 +22,8 @@ from gateway.config.problems import Expected
 from gateway.config.quantities import parse_duration_us
 from gateway.core.book import Book
 from gateway.core.identity import Environment, KeyRecord, digest_key, format_key, hint_of
+from gateway.core.instants import iso
 from gateway.core.periods import DAY_US
-from gateway.proxy.answer import iso
 from gateway.store.mutations import find_key, insert_key, revoke_key, set_key_expiry
 
 OVERLAP_DEFAULT_US = DAY_US

@@ -17,8 +17,8 @@ from gateway.api.pages import audit_log_before, last_event_seq, window_before
 from gateway.api.problem import ApiProblem, refuse_unknown
 from gateway.core.book import Book
 from gateway.core.events import Event
+from gateway.core.instants import iso
 from gateway.core.units import json_amount
-from gateway.proxy.answer import iso
 from gateway.state.base import AccountState
 from gateway.store.reports import ActivityFilter, Page, read_activity, read_events_after
 from gateway.usage.activity import Query, encode_cursor, parse_query

@@ -15,8 +15,8 @@ from gateway.api.operations import Call, Change, Hot, Operations, Reply
 from gateway.api.problem import ApiProblem, expected, unknown_name
 from gateway.config.fields import parse_text
 from gateway.core.book import Account, Book, Meter
+from gateway.core.instants import iso
 from gateway.core.units import json_amount, parse_amount
-from gateway.proxy.answer import iso
 from gateway.store.base import Topup
 from gateway.store.mutations import insert_topup, list_topups
 

@@ -46,3 +46,9 @@ def parse_amount(text: str, decimals: int) -> int:
 def json_amount(amount: int, decimals: int) -> int | str:
     """As shown in JSON: an int where the meter has no decimals, else exact decimal text."""
     return amount if decimals == 0 else format_amount(amount, decimals)
+
+
+def percent(part: int, whole: int) -> str:
+    """With one decimal, rounded half up; "0.0" of nothing."""
+    tenths = (part * 2_000 + whole) // (2 * whole) if whole else 0
+    return f"{tenths // 10}.{tenths % 10}"

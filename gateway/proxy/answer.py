@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.core.book import Book, ErrorBody
+from gateway.core.instants import iso
 from gateway.core.refusals import KINDS, TYPE_BASE, Evaluated, Refusal
 from gateway.core.units import format_amount
 from gateway.proxy.exchange import Exchange
@@ -189,14 +190,6 @@ def _fill(override: ErrorBody, document: dict[str, Any]) -> bytes:
             text = value if isinstance(value, str) else orjson.dumps(value).decode()
             body = body.replace("{" + name + "}", orjson.dumps(text).decode()[1:-1])
     return body.encode()
-
-
-def iso(time_us: int) -> str:
-    """An instant as RFC 3339 in UTC; microseconds only where there are some."""
-    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = time_us % 1_000_000
-    return f"{text}.{fraction:06d}Z" if fraction else f"{text}Z"
 
 
 class _DateLine:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.ledger import Balance
-from gateway.core.limits import COUNTERS, Concurrency, Counter, RateLimit
+from gateway.core.limits import COUNTERS, Concurrency, Counter, Figures, RateLimit
 from gateway.core.periods import Period
 from gateway.core.pricing import Charges
 from gateway.core.refusals import Evaluated, Refusal
@@ -201,6 +201,10 @@ class MemoryState:
         elif counter.limit is not limit:
             counter = subjects[subject] = _moved(counter, limit)
         return counter
+
+    def figures(self, limit: RateLimit, ask: Ask) -> Figures:
+        """What a limit says to this caller now; nothing is counted."""
+        return self._counter(limit, ask).figures(ask.time_us)
 
     def unsaved(self) -> list[LimitState]:
         """Counters that changed since the last call, for the store."""

@@ -1,4 +1,4 @@
-"""An account's events as its owner asks for them: query parameters in, JSON out.
+"""An account's events as its owner asks for them: query parameters in, a filter out.
 
 Invariant: the cursor is opaque and keyed on (time, sequence), so that pages neither miss
 nor repeat an event while new ones arrive. Must not know HTTP or SQL.
@@ -10,13 +10,9 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gateway.core.book import Meter
-from gateway.core.events import Event
-from gateway.core.units import json_amount
-from gateway.store.reports import PAGE_MAX, ActivityFilter, Page, Place
-from gateway.usage.summary import iso
+from gateway.store.reports import PAGE_MAX, ActivityFilter, Place
 
 LIMIT_DEFAULT = 100
 TEXT_MAX = 256  # of one parameter; no name of ours is longer
@@ -69,33 +65,6 @@ def decode_cursor(cursor: str) -> Place:
     if place is None or encode_cursor(place) != cursor or max(place) >= 2**63 or min(place) < 0:
         raise ValueError("cursor: expected the `next_cursor` of an earlier page")
     return place
-
-
-def shape_page(page: Page, meters: Mapping[str, Meter]) -> dict[str, Any]:
-    return {
-        "events": [shape_event(event, meters) for event in page.events],
-        "next_cursor": encode_cursor(page.next) if page.next else None,
-    }
-
-
-def shape_event(event: Event, meters: Mapping[str, Meter]) -> dict[str, Any]:
-    """Every field by its name, instants and amounts as people read them."""
-    shown: dict[str, Any] = event._asdict()
-    shown["time"] = iso(shown.pop("time_us"))
-    shown["key"] = shown.pop("key_id")
-    shown["charges"] = [
-        {
-            "meter": posted.meter,
-            "amount": json_amount(posted.amount, _decimals(meters, posted.meter)),
-            "period": iso(posted.period_us) if posted.period_us else None,
-        }
-        for posted in event.charges
-    ]
-    return shown
-
-
-def _decimals(meters: Mapping[str, Meter], name: str) -> int:
-    return meters[name].decimals if name in meters else 0
 
 
 def _number(parameters: Mapping[str, str], name: str, least: int, most: int) -> int | None:

@@ -15,7 +15,7 @@ DEMO = Path(__file__).resolve().parents[2] / "config" / "gateway.yaml"
 
 # An option that is commented out -> the line that it stands beside or replaces.
 INSTEAD = {
-    "proxy: {address": "  proxy: 127.0.0.1",
+    "proxy: {address": "  proxy: ${HOST",
     "unmatched: {action: pass": "unmatched: {action: refuse}",
     "callers: {api_key": "    callers: [api_key, anonymous]",
     "- {id: ci": "keys: []",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.book import Meter
-from gateway.core.events import Posted
-from gateway.store.reports import Page, Place
-from gateway.usage.activity import decode_cursor, encode_cursor, parse_query, shape_page
-from tests.journal.making import START_US, WEEK_US, event
+from gateway.store.reports import Place
+from gateway.usage.activity import decode_cursor, encode_cursor, parse_query
 
 
 def test_every_filter() -> None:
@@ -67,19 +63,3 @@ def test_no_foreign_cursor_breaks_us(text: str) -> None:
         assert encode_cursor(decode_cursor(text)) == text
     except ValueError as error:
         assert "next_cursor" in str(error)
-
-
-def test_shape() -> None:
-    made = event(0, charges=(Posted("coins", 12, WEEK_US), Posted("gone", 5, 0)))
-    shown = shape_page(Page([made], Place(1, 2)), {"coins": Meter("coins", 1)})
-    orjson.dumps(shown)
-    first = shown["events"][0]
-    assert first["time"] == "2025-11-20T14:46:40Z"
-    assert first["key"] == "key_1"
-    assert START_US not in first.values()
-    assert first["charges"] == [
-        {"meter": "coins", "amount": "1.2", "period": "2025-11-16T00:00:00Z"},
-        {"meter": "gone", "amount": 5, "period": None},
-    ]
-    assert decode_cursor(shown["next_cursor"]) == Place(1, 2)
-    assert shape_page(Page([], None), {})["next_cursor"] is None
