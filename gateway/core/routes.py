@@ -217,6 +217,8 @@ def parse_template(template: str) -> tuple[Segment, ...]:
         offset += len(text) + 1
     if len(segments) > 1 and segments[-1].text == "":
         segments.pop()  # a trailing slash says nothing
+    if len(segments) > 1 and any(s.text == "" for s in segments):
+        raise TemplateError("no request can match '//'", template.index("//"))
     names = [s.text for s in segments if s.kind != "literal"]
     for name in names:
         if names.count(name) > 1:
