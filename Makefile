@@ -31,7 +31,7 @@ check: $(INSTALLED)
 	@$(BIN)/tallygate check $(CONFIG)
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --slow
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .
