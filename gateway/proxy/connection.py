@@ -47,7 +47,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in", "memo", "_running", "_payload",
+        "tunnel", "body_raw", "tunnel_in", "memo", "_running", "_payload", "_is_lingering",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,6 +75,7 @@ class ClientConnection(RequestHandler):
         self.body_raw = 0
         self.memo: HeadMemo | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
+        self._is_lingering = False
         self._running: Coroutine[Any, Any, bool] | None = None
 
     def __repr__(self) -> str:
@@ -98,6 +99,8 @@ class ClientConnection(RequestHandler):
         super().connection_lost(exc)
         if self.upstream is not None:
             self.upstream.fail("client_gone")
+        if not self._payload.is_eof():
+            self._payload.set_exception(ConnectionResetError("the client has gone"))
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
@@ -174,6 +177,7 @@ class ClientConnection(RequestHandler):
             self.phase = BUSY
             self.deadline = NEVER
             self._payload = payload
+            self._is_lingering = False
             self._running = self.server.handle(self, message, payload)
             if self._parser is not None:
                 self._parser.message_consumed()
@@ -196,6 +200,9 @@ class ClientConnection(RequestHandler):
         except StopIteration as stop:
             self._running = None
             self._finish(stop.value)
+        except asyncio.CancelledError:
+            self._running = None  # the loop is ending
+            self.force_close()
         except Exception as exc:
             self._running = None
             self.server.proxy.tally.broken_connection(exc)
@@ -215,9 +222,9 @@ class ClientConnection(RequestHandler):
         self.resume()
 
     def _finish(self, keep_alive: bool) -> None:
-        if not self._payload.is_eof() and self.transport is not None:
-            rest, self._payload = self._payload, EMPTY_PAYLOAD
-            self._running = self._read_rest(rest, keep_alive)
+        if not self._payload.is_eof() and self.transport is not None and not self._is_lingering:
+            self._is_lingering = True
+            self._running = self._read_rest(self._payload, keep_alive)
             self._step()
         elif (
             keep_alive
