@@ -40,6 +40,7 @@ from gateway.proxy.request_head import find_source
 from gateway.proxy.settle import settle
 from gateway.proxy.tally import Tally
 from gateway.state.memory import MemoryState
+from gateway.store.base import StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -139,6 +140,9 @@ class Proxy:
                 self._fail(x, failure)
         except Malformed as exc:
             self._refuse_malformed(x, exc)
+        except StoreUnavailable as exc:
+            self.tally.trouble("store_unavailable", exc)
+            self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
         except Exception as exc:
             self._broken(x, exc)
         finally:

@@ -56,6 +56,7 @@ class Tally:
         self._log = log
         self._pending: dict[tuple[str, str, str, str], int] = {}
         self._samples: list[dict[str, object]] = []
+        self._told: set[str] = set()
 
     def settled(self, x: Exchange, now_us: int) -> None:
         """An admitted request has ended."""
@@ -102,6 +103,12 @@ class Tally:
         self.internal_errors += 1
         if self._log is not None:
             self._log("internal_error", request_id=x.request_id, exc_info=exc)
+
+    def trouble(self, what: str, exc: Exception) -> None:
+        """Something behind the gateway does not answer; the log says it once a flush."""
+        if self._log is not None and what not in self._told:
+            self._told.add(what)
+            self._log(what, level="error", error=str(exc))
 
     def broken_connection(self, exc: Exception) -> None:
         """A connection's own code failed; it is closed."""
@@ -151,4 +158,5 @@ class Tally:
                 self._log("refused", **sample)
         self._pending.clear()
         self._samples.clear()
+        self._told.clear()
         return rows

@@ -30,8 +30,12 @@ class StoreError(Exception):
     """The store cannot be used as it is; the text names the remedy."""
 
 
+class StoreUnavailable(StoreError):
+    """The store did not answer just now; the request that asked is refused with 503."""
+
+
 class Store(Protocol):
-    """The questions of the request path. Raise the database's own errors."""
+    """The questions of the request path. Raise StoreUnavailable."""
 
     def account(self, account_id: str) -> Account | None: ...
 

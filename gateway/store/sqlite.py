@@ -18,6 +18,7 @@ import orjson
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
 from gateway.core.rows import BalanceRow, LimitState
+from gateway.store.base import StoreUnavailable
 from gateway.store.connect import open_reader
 
 ACCOUNT_COLUMNS = "id, plan, anchor_us, title, disabled"
@@ -48,16 +49,22 @@ class SqliteStore:
 
     def account(self, account_id: str) -> Account | None:
         sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ?"
-        rows = self._connection.execute(sql, (account_id,)).fetchall()
+        rows = self._ask(sql, (account_id,))
         return account_of(rows[0]) if rows else None
 
     def key(self, digest: bytes) -> KeyRecord | None:
         sql = f"{SELECT_KEY} WHERE digest = ?"
-        rows = self._connection.execute(sql, (digest,)).fetchall()
+        rows = self._ask(sql, (digest,))
         return key_of(rows[0]) if rows else None
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        return read_balances(self._connection, account_id, since_us)
+        return [BalanceRow(*row) for row in self._ask(_BALANCES, (account_id, since_us))]
+
+    def _ask(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
     def limit_states(self, now_us: int) -> Iterator[LimitState]:
         sql = "SELECT limit_id, subject, a, b, expires_us FROM limit_state WHERE expires_us > ?"
