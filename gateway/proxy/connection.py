@@ -46,7 +46,7 @@ class ClientConnection(RequestHandler):
     """One client connection, which serves one request at a time, in order."""
 
     __slots__ = (
-        "server", "peer", "peer_address", "is_tls", "phase", "deadline", "upstream",
+        "server", "peer", "is_tls", "phase", "deadline", "upstream",
         "tunnel", "body_raw", "tunnel_in", "memo", "_running", "_payload", "_is_lingering",
     )  # fmt: skip
 
@@ -65,7 +65,6 @@ class ClientConnection(RequestHandler):
         )
         self.server = server
         self.peer = ""
-        self.peer_address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
         self.is_tls = False
         self.phase = IDLE
         self.deadline = NEVER

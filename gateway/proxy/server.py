@@ -50,7 +50,6 @@ class ProxyServer:
         self.ticker = ticker
         self.connections: set[ClientConnection] = set()
         self.is_draining = False
-        self.connections_total = 0
         self._by_peer: dict[str, int] = {}
         self.manager = web.Server(_never, handler_cancellation=False)
         self.handle: Handle = proxy.handle
@@ -74,7 +73,6 @@ class ProxyServer:
     def opened(self, connection: ClientConnection) -> bool:
         """Count a connection in; whether it is one too many."""
         self.connections.add(connection)
-        self.connections_total += 1
         count = self._by_peer[connection.peer] = self._by_peer.get(connection.peer, 0) + 1
         per_address = self.limits.max_connections_per_address
         return (

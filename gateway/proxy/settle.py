@@ -13,7 +13,7 @@ from typing import Protocol
 from gateway.proxy.exchange import Exchange
 from gateway.state.memory import MemoryState
 
-CHARGED, FREE, CLIENT_GONE = "charged", "free", "client_gone"
+CHARGED, FREE = "charged", "free"
 # The backend or the gateway failed the caller: nothing is charged.
 UNCHARGED = frozenset(
     ("upstream_error", "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error",
