@@ -12,9 +12,11 @@ import gc
 import os
 import resource
 import signal
+import sqlite3
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -42,6 +44,7 @@ from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
 from gateway.store import mutations
 from gateway.store.base import StoreError
+from gateway.store.ledger import record_account_version, record_plans_version
 from gateway.store.lock import DataLock
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
@@ -49,6 +52,7 @@ from gateway.store.sqlite import SqliteStore
 HOUSEKEEPING_S = 1.0  # refusals to the journal
 SAVE_LIMITS_S = 5.0  # rate windows to the store; what a crash may forget of them
 SHIP_PAUSE_S = 0.5  # rollups of half a second share their rows; readers who wait hurry it
+VERSIONS_WAIT_S = 10.0  # for the store to note the plans of a new configuration
 PRUNE_S = 60.0  # counters and accounts that nobody asked for
 ACCOUNT_IDLE_US = 3600 * 1_000_000  # an account is forgotten after an hour without a call
 # Requests make few cycles and are freed by count, so the collector may look seldom.
@@ -122,7 +126,19 @@ class Gateway:
             book.journal.dir, self.sink, self.journal, self._report, SHIP_PAUSE_S
         )
         self.shipper.start()
+        self._record_versions(book)
         self.store = SqliteStore(book.store.path)
+
+    def _record_versions(self, book: Book) -> None:
+        """The history of plans and declared accounts goes on with this book."""
+        now_us = self.now_us()
+
+        def record(connection: sqlite3.Connection) -> None:
+            record_plans_version(connection, book.version, book.plans, now_us)
+            for account in book.accounts.values():
+                record_account_version(connection, account, now_us)
+
+        self.shipper.submit(record).result(VERSIONS_WAIT_S)
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)
@@ -207,7 +223,10 @@ class Gateway:
                 pruned_s = time.monotonic()
                 now_us = self.now_us()
                 self.state.prune(now_us)
-                self.state.evict_idle(self.shipper.shipped_seq, now_us - ACCOUNT_IDLE_US)
+                idle_us = now_us - ACCOUNT_IDLE_US
+                self.directory.forget_accounts(
+                    self.state.evict_idle(self.shipper.shipped_seq, idle_us)
+                )
 
     def _record_refusals(self) -> None:
         """What was refused since the last time goes to the journal, counted."""
@@ -242,6 +261,8 @@ class Gateway:
         changed = [name for name in fixed if getattr(book, name) != getattr(self.book, name)]
         if changed:
             self.log("needs_restart", level="warning", changed=changed)
+            book = replace(book, **{name: getattr(self.book, name) for name in changed})
+        self._record_versions(book)
         self.book = book
         self.proxy.use(book, self._own_paths(book))
         self.server.refresh()

@@ -129,7 +129,7 @@ class _AdminApi:
             operator=operator,
             params=request.match_info,
             query=_query(request),
-            body=await _body(request) if request.method in ("POST", "PATCH") else {},
+            body=await _body(request) if request.method in ("POST", "PATCH", "PUT") else {},
             idempotency_key=_idempotency_key(request),
         )
         wait_s = _wait_s(call.query) if endpoint.may_wait else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.api import accounts, keys, reports, topups
+from gateway.api import accounts, keys, ledger, reports
 from gateway.api.operations import Call, Operations, Reply
 
 PREFIX = "/admin/v1"
@@ -35,8 +35,19 @@ ENDPOINTS = (
     Endpoint("GET", "/keys/{key}", keys.show_key, "Show a key"),
     Endpoint("DELETE", "/keys/{key}", keys.revoke, "Revoke a key"),
     Endpoint("POST", "/keys/{key}/rotate", keys.rotate, "Replace a key"),
-    Endpoint("GET", "/topups", topups.show_topups, "List an account's top-ups"),
-    Endpoint("POST", "/topups", topups.create_topup, "Add units to the current period"),
+    Endpoint("GET", "/accounts/{account}/members", accounts.show_members, "List members"),
+    Endpoint(
+        "PUT", "/accounts/{account}/members/{user}", accounts.set_member, "Set a member's role"
+    ),
+    Endpoint(
+        "DELETE", "/accounts/{account}/members/{user}", accounts.delete_member, "Remove a member"
+    ),
+    Endpoint("GET", "/ledger", ledger.list_ledger, "List an account's ledger, newest first"),
+    Endpoint("POST", "/topups", ledger.create_topup, "Add units to the current period"),
+    Endpoint("POST", "/grants", ledger.create_grant, "Give promotional or recurring units"),
+    Endpoint("POST", "/bundles", ledger.buy_bundle, "Add a bundle that the plan offers"),
+    Endpoint("POST", "/adjustments", ledger.create_adjustment, "Correct what an account has"),
+    Endpoint("POST", "/refunds", ledger.create_refund, "Give back what an event was charged"),
     Endpoint("GET", "/usage/{account}", reports.show_usage, "Show an account's usage"),
     Endpoint("GET", "/events", reports.list_events, "List events", may_wait=True),
     Endpoint("GET", "/audit", reports.run_audit, "Prove sums and balances from the events"),

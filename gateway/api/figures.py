@@ -17,7 +17,7 @@ from gateway.api.operations import Hot, Place
 from gateway.core.book import Meter
 from gateway.core.instants import iso
 from gateway.core.limits import RateLimit
-from gateway.core.pricing import Charges
+from gateway.core.pricing import Charges, Counted
 from gateway.core.units import json_amount, percent
 from gateway.state.base import AccountState
 from gateway.store.reports import OperationRow, UsageRows, read_usage
@@ -40,6 +40,9 @@ class Asker:
     route_name: str = ""
     limits: tuple[RateLimit, ...] = ()
     charges: Charges = ()
+    counted: tuple[Counted, ...] = ()
+    event_id: str = ""
+    request_id: str = ""
 
 
 class MeterFigures(NamedTuple):

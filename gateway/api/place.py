@@ -37,7 +37,7 @@ CHANGE_WAIT_S = 15.0
 AUDIT_WAIT_S = 60.0  # for everything in the journal to be shipped
 AUDIT_TRIES = 5  # the store may have gone past the moment that was asked for
 
-Counters = dict[tuple[str, str, int], int]
+Counters = dict[tuple[str, str, int, str], int]
 
 
 class LastSeq(Protocol):
@@ -143,8 +143,13 @@ class LivePlace:
         topped_up: Counters = {}
         for account in state.accounts():
             for balance in account.balances.values():
-                key = (account.account.id, balance.meter, balance.span.start_us)
-                used[key], topped_up[key] = balance.used, balance.topped_up
+                for counted in (balance, *balance.caps):
+                    key = (account.account.id, counted.meter, counted.span.start_us, counted.lot)
+                    used[key] = counted.used
+                key = (account.account.id, balance.meter, balance.span.start_us, "")
+                topped_up[key] = balance.topped_up
+            for (meter, lot_id), lot in account.lots.items():
+                used[account.account.id, meter, 0, lot_id] = lot.used
         journal = self._gateway.journal
         journal.flush()
         return used, topped_up, self._gateway.shipper.barrier(journal.last_seq)

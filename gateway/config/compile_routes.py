@@ -143,12 +143,17 @@ def _route(
         template=model.match.template,
         headers=tuple((header.lower(), value) for header, value in model.headers.items()),
         limits=limits,
-        max_body_bytes=model.max_body,
+        max_body_bytes=_max_body(draft, model.max_body),
         project_param=parameter,
         pass_credential=model.pass_credential,
         source=str(draft.at(*path)),
         project=project,
     )
+
+
+def _max_body(draft: Draft, own: int | None) -> int | None:
+    """The route's own limit, else the server's; 0 lets no body in."""
+    return draft.config.server.max_body if own is None else own
 
 
 def _inside(draft: Draft, mark: Mark, text: str, offset: int) -> Mark:
@@ -254,7 +259,7 @@ def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route 
         operation=model.operation or "Other",
         upstream=upstream,
         prices=prices,
-        max_body_bytes=model.max_body,
+        max_body_bytes=_max_body(draft, model.max_body),
         source=str(draft.at(*path)),
     )
 

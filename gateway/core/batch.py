@@ -5,7 +5,8 @@ are dropped before the next is read, or the garbage collector would stop the eve
 look at them. An event row is a plain list, not an object, because one is made for every
 request: `[kind, seq, label, id, time_us, source, path, status, outcome, charges, bytes_in,
 bytes_out, duration_us, upstream_us, request_id]`, with charges a list of `[meter, amount,
-period_us]` and request_id "" where it equals the id.
+period_us]`, or `[meter, amount, period_us, lot]` where a lot of its own paid, and
+request_id "" where it equals the id.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ Network = IPv4Network | IPv6Network
 
 CallerKind = Literal["api_key", "browser", "anonymous"]
 
+MONTH = Period("month")
+# 1 MiB of JSON takes orjson about 5 ms; larger bodies are read in a thread.
+INSPECT_MAX_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Meter:
@@ -30,6 +34,7 @@ class Meter:
     name: str
     decimals: int = 0
     title: str = ""
+    period: Period = MONTH  # in which it is counted where no allowance says it
     unit: int = 1  # 10**decimals, set from it
     label: bytes = b""  # the name as header bytes, set from it
 
@@ -90,29 +95,100 @@ class Route:
     template: str = "/{path...}"
     headers: tuple[tuple[str, str | None], ...] = ()  # (lower name, value or None: present)
     limits: tuple[RateLimit, ...] = ()
-    max_body_bytes: int | None = None
+    max_body_bytes: int | None = None  # the server's where the route has none
     project_param: str | None = None  # template parameter that names the project
     pass_credential: bool = False
     source: str = ""  # "file:line:column" in the configuration
     project: str = ""  # of every call, instead of the key's; "" where project_param says it
+    # (setting, value): the account must have these values, or the call is refused
+    requires: tuple[tuple[str, str], ...] = ()
+    # (header, setting): account settings that the backend is told
+    send_settings: tuple[tuple[str, str], ...] = ()
+    inspect_max_bytes: int = INSPECT_MAX_BYTES  # of a body that a price looks into
+    drain_timeout_s: float = 30.0  # how long an abandoned measured answer is read to its end
+    interval_s: float = 10.0  # a WebSocket is charged this often while it is open
+
+
+@dataclass(frozen=True, slots=True)
+class OverageRate:
+    """Money for units past the grants: `price_micro` for each `units`.
+
+    `units` are the meter's smallest. `lot` charges each lot that was begun,
+    `unit` the exact share.
+    """
+
+    price_micro: int
+    units: int = 1
+    rounding: Literal["unit", "lot"] = "unit"
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A plan's amount of one meter per period, and what happens when it is gone."""
+    """A plan's amount of one meter per period, and what happens when it is gone.
+
+    The first allowance of a meter is where its units come from; further ones
+    (another period) are caps: what is used counts in each, and each must fit.
+    """
 
     meter: str
-    amount: int
+    amount: int  # per period; for each seat where `per_seat`
     period: Period
     on_exhausted: Literal["block", "overage"] = "block"
     status: int = 429  # of the refusal: 402 or 429 are usual
+    per_seat: bool = False
+    rollover: int = 0  # most of the unused amount that the next period begins with
+    overage: OverageRate | None = None
+    settable: bool = False  # whether an account may have an amount of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Units that are sold once: an offer of plans."""
+
+    name: str
+    meter: str
+    amount: int
+    price_micro: int
+    title: str = ""
+    valid_us: int | None = None  # None: they do not expire
+    badge: str = ""  # e.g. "Popular"
+
+
+@dataclass(frozen=True, slots=True)
+class SettableLimit:
+    """The range in which accounts may set a limit's quota; 0 is always unlimited."""
+
+    limit: RateLimit  # its form; `quota` is the most that may be set
+    least: int = 1
+    default: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`billing`: trial and off never refuse; free and enterprise never go into overage."""
+
     name: str
     allowances: tuple[Allowance, ...] = ()
     limits: tuple[RateLimit, ...] = ()
+    billing: Literal["paid", "free", "trial", "enterprise", "off"] = "paid"
+    title: str = ""
+    price_micro: int = 0  # for each calendar month
+    seat_price_micro: int = 0  # for each seat and month, beside it
+    # when the allowances of the plan that follows this one begin
+    on_leave: Literal["at_once", "next_period"] = "at_once"
+    bundles: tuple[Bundle, ...] = ()
+    settable: tuple[SettableLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Something that each account may have its own way: a switch, a quality level."""
+
+    name: str
+    values: tuple[str, ...]
+    default: str
+    title: str = ""
+    editors: frozenset[str] = frozenset()  # member roles that may change it; (): operators only
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +200,18 @@ class Account:
     anchor_us: int = 0  # start of the account's first cycle
     title: str = ""
     disabled: bool = False
+    seats: int = 1
+    overage: bool | None = None  # None: as the plan's allowances say
+    cap_micro: int | None = None  # spending cap for the overage of a calendar month
+    timezone: str = "UTC"  # of its days and months
+    settings: tuple[tuple[str, str], ...] = ()  # those that are not the default, sorted
+    allowances: tuple[tuple[str, int], ...] = ()  # amounts instead of the plan's, sorted
+    limits: tuple[tuple[str, int], ...] = ()  # quotas of settable limits, sorted
+
+    def setting(self, setting: Setting) -> str:
+        """The account's value of a setting."""
+        value = dict(self.settings).get(setting.name)
+        return value if value in setting.values else setting.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +298,33 @@ class UsageApi:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """An answer of the operator's own shape, made from usage figures.
+
+    `body` is JSON with placeholders: a text that is one `{name}` becomes that
+    value, one that holds several becomes text. `path` may have {parameters}.
+    """
+
+    path: str
+    body: object
+    headers: tuple[tuple[str, str], ...] = ()
+    # query parameter: its values, the first is the default
+    parameters: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    source: str = ""
+
+
+OperatorRole = Literal["admin", "billing", "support", "reader"]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorToken:
+    """Who may use the admin API, by the SHA-256 of the token."""
+
+    name: str
+    role: OperatorRole
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseHeaders:
     """What the gateway adds to answers."""
 
@@ -233,6 +348,12 @@ class Book:
     table: RouteTable[Route]
     unmatched: Route | None  # None: what no route names is refused with 404
     plans: dict[str, Plan]
+    settings: dict[str, Setting]
+    roles: tuple[str, ...]  # that members of accounts may have
+    members: dict[str, dict[str, str]]  # declared: roles by account and user
+    views: tuple[View, ...]
+    operators: dict[bytes, OperatorToken]  # by SHA-256
+    money_rounding: Literal["half_up", "up"]  # of an invoice's total, to the cent
     default_plan: str | None
     accounts: dict[str, Account]  # declared in YAML
     keys: dict[bytes, KeyRecord]  # declared in YAML, by SHA-256

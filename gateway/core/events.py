@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Posted(NamedTuple):
-    """A settled charge: amount in the meter's smallest unit, and its period.
+    """A settled charge: amount in the meter's smallest unit, its period and lot.
 
     `period_us` is the start of the allowance period in which the request was
     admitted; 0 when the account has no allowance of that meter.
@@ -19,6 +19,7 @@ class Posted(NamedTuple):
     meter: str
     amount: int
     period_us: int
+    lot: str = ""  # which lot paid; "@..." counts in a further allowance and is no sum
 
 
 class Event(NamedTuple):

@@ -72,11 +72,15 @@ class FixedWindow:
     __slots__ = ("limit", "quota", "end_us", "count", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
-        self.limit = limit
-        self.quota = limit.quota
+        self.bind(limit)
         self.end_us = 0
         self.count = 0
         self.is_unsaved = False
+
+    def bind(self, limit: RateLimit) -> None:
+        """Go on under another limit of the same kind; a new period begins anew."""
+        self.limit = limit
+        self.quota = limit.quota
 
     def fits(self, now_us: int) -> bool:
         # A clock that goes back does not open an old window again.
@@ -115,11 +119,15 @@ class TokenBucket:
     __slots__ = ("limit", "interval_us", "tolerance_us", "tat_us", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
+        self.bind(limit)
+        self.tat_us = 0
+        self.is_unsaved = False
+
+    def bind(self, limit: RateLimit) -> None:
+        """Go on under another limit of the same kind."""
         self.limit = limit
         self.interval_us = limit.interval_us
         self.tolerance_us = limit.interval_us * limit.burst
-        self.tat_us = 0
-        self.is_unsaved = False
 
     def fits(self, now_us: int) -> bool:
         return max(self.tat_us, now_us) + self.interval_us - now_us <= self.tolerance_us
@@ -156,9 +164,13 @@ class Concurrency:
     __slots__ = ("limit", "in_flight", "is_unsaved")
 
     def __init__(self, limit: RateLimit) -> None:
-        self.limit = limit
+        self.bind(limit)
         self.in_flight = 0
         self.is_unsaved = False
+
+    def bind(self, limit: RateLimit) -> None:
+        """Go on under another limit; what is in flight still is."""
+        self.limit = limit
 
     def fits(self, now_us: int) -> bool:
         return self.in_flight < self.limit.quota

@@ -1,15 +1,22 @@
 """What a request costs.
 
 A price is compiled from a cost table entry at load. Amounts are integers in
-the meter's smallest unit. A fixed price is known before forwarding; a measured
-price (known only from the request's body or the answer) is another class with
-the same two questions: what is reserved, what is settled.
+the meter's smallest unit; quantities and rates are exact ratios. A fixed price
+is known before anything is read. A measured price asks twice: `reserve` before
+forwarding, with what the request says, and `settle` after, with what the
+answer says. Invariant: the settled charge is a function of the figures and of
+the counters alone, is never negative, and is never lost to rounding where it
+is carried. Must not know bodies, sockets or balances.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from gateway.core.figures import Figure
+from gateway.core.units import AMOUNT_MAX
 
 
 class Charge(NamedTuple):
@@ -21,23 +28,307 @@ class Charge(NamedTuple):
 
 # (meter, amount) pairs as the request path passes them on.
 Charges = tuple[tuple[str, int], ...]
+# numerator, denominator; the denominator is positive
+Ratio = tuple[int, int]
+Rounding = Literal["up", "down", "nearest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One figure and what it must be.
+
+    `any_of` are texts (numbers and true, false, null as JSON writes them);
+    `2xx` stands for a class of status. Both empty: the figure is present.
+    """
+
+    figure: Figure
+    any_of: frozenset[str] = frozenset()
+    none_of: frozenset[str] = frozenset()
+
+
+Condition = tuple[Test, ...]  # all of them; () always holds
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A factor by what a figure says; `otherwise` None: such a request has no price."""
+
+    by: Figure
+    factors: Mapping[str, Ratio]
+    otherwise: Ratio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Up to `up_to` of the counted quantity, `rate` per unit of it; None: without end."""
+
+    up_to: int | None
+    rate: Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """How much is set aside while the quantity is not known.
+
+    The first figure that is there, else `otherwise`; `average` takes the
+    route's recent mean where there is one.
+    """
+
+    of: tuple[Figure, ...] = ()
+    otherwise: Ratio = (0, 1)
+    average: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`rate` units of the meter for each counted one, times the tables' factors.
+
+    A plain rule is rounded per request. A counted rule (`counter` is a meter
+    that keeps the quantity) charges the difference that the request makes to
+    the cost of everything counted in the counter's period: so nothing is lost
+    to rounding, and tiers are split exactly.
+    """
+
+    meter: str
+    rate: Ratio = (1, 1)
+    of: tuple[Figure, ...] = ()  # the first that is there; (): one per request
+    tables: tuple[Table, ...] = ()
+    rounding: Rounding = "up"
+    counter: str = ""
+    counter_unit: int = 1  # the counter's smallest units in one of the quantity
+    tiers: tuple[Tier, ...] = ()  # with a counter; instead of `rate`
+    when: Condition = ()
+    reserve: Reserve = field(default_factory=Reserve)
+    missing: Ratio | Literal["reserve", "refuse"] = "reserve"
+    id: str = ""  # route and place, for the recent mean
+
+    @property
+    def is_known_before(self) -> bool:
+        """Whether the request alone says what it costs."""
+        figures = [*self.of, *(t.by for t in self.tables), *(t.figure for t in self.when)]
+        return all(figure.at != "answer" for figure in figures)
+
+    def cost_of(self, counted: int) -> int:
+        """With a counter: what a counted total costs, in the meter's smallest unit."""
+        if not self.tiers:
+            return counted * self.rate[0] // self.rate[1]
+        total_n, total_d, low = 0, 1, 0
+        for tier in self.tiers:
+            high = counted if tier.up_to is None else min(counted, tier.up_to)
+            if high > low:
+                n, d = tier.rate
+                total_n, total_d = total_n * d + (high - low) * n * total_d, total_d * d
+                low = high
+        return total_n // total_d
+
+
+class Counted(NamedTuple):
+    """A quantity that a counted rule adds to its counter, in the counter's smallest units."""
+
+    rule: Rule
+    amount: int
+
+
+class Cost(NamedTuple):
+    """What a measured price comes to: charges by meter, and what is counted."""
+
+    charges: Charges
+    counted: tuple[Counted, ...] = ()
+
+
+FREE_COST = Cost(())
+
+
+class Facts(Protocol):
+    """What is known of one request; None: the figure is not there."""
+
+    def text(self, figure: Figure) -> str | None: ...
+
+    def number(self, figure: Figure) -> Ratio | None:
+        """Never negative; None also for what is no exact number."""
+        ...
+
+    def average(self, rule: Rule) -> Ratio | None: ...
+
+
+class Unpriceable(Exception):
+    """A request whose price cannot be found; the text says which figure is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A fixed price in one or several meters; `()` is free.
+    """What one kind of caller pays on a route; the default is free.
 
-    `charges` are kept as plain tuples, which the journal writes as they are.
+    `charges` are fixed, kept as plain tuples that the journal writes as they
+    are. With rules or conditions the price is measured.
     """
 
     charges: Charges = ()
+    rules: tuple[Rule, ...] = ()
+    charge_when: Condition = ()
+    # (name, condition): the first that holds names the event's outcome; nothing is charged
+    outcomes: tuple[tuple[str, Condition], ...] = ()
+    is_fixed: bool = True
+    reads_body: bool = False  # the request's body, before it is forwarded
+    reads_answer: bool = False  # the answer's body
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "charges", tuple((m, amount) for m, amount in self.charges))
+        charges = tuple((meter, amount) for meter, amount in self.charges)
+        object.__setattr__(self, "charges", charges)
+        object.__setattr__(self, "is_fixed", not (self.rules or self.charge_when or self.outcomes))
+        figures = self.figures()
+        inside = ("request.json", "request.items", "request.form", "request.junit")
+        object.__setattr__(self, "reads_body", any(f.source in inside for f in figures))
+        inside = ("answer.json", "answer.items", "stream.json", "stream.events")
+        object.__setattr__(self, "reads_answer", any(f.source in inside for f in figures))
 
     @property
     def is_free(self) -> bool:
-        return not self.charges
+        return not self.charges and not self.rules
+
+    def figures(self) -> frozenset[Figure]:
+        """Every figure that this price looks at."""
+        found: set[Figure] = {t.figure for t in self.charge_when}
+        found |= {t.figure for _, condition in self.outcomes for t in condition}
+        for rule in self.rules:
+            found |= {*rule.of, *(t.by for t in rule.tables), *(t.figure for t in rule.when)}
+            found |= set(rule.reserve.of)
+        return frozenset(found)
+
+    @property
+    def further(self) -> Price:
+        """What a WebSocket pays again for each further interval: quantities only."""
+        return Price(rules=tuple(rule for rule in self.rules if rule.of))
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """Meters it may charge, each once, in the order of their first mention."""
+        return tuple(dict.fromkeys([m for m, _ in self.charges] + [r.meter for r in self.rules]))
+
+    def reserve(self, facts: Facts) -> Cost:
+        """What is set aside before forwarding. Raises Unpriceable."""
+        return self._cost(facts, is_final=False)
+
+    def settle(self, facts: Facts, reserved: Cost) -> tuple[Cost, str]:
+        """What it came to, and the outcome's name ("" when charged). Raises nothing."""
+        for name, condition in self.outcomes:
+            if holds(condition, facts):
+                return FREE_COST, name
+        if not holds(self.charge_when, facts):
+            return FREE_COST, "not_charged"
+        try:
+            return self._cost(facts, is_final=True), ""
+        except Unpriceable:
+            return reserved, ""  # the answer names what no table knows: the estimate stands
+
+    def _cost(self, facts: Facts, *, is_final: bool) -> Cost:
+        sums: dict[tuple[str, Rounding], Ratio] = {}
+        counted: list[Counted] = []
+        for rule in self.rules:
+            if not (holds(rule.when, facts) if is_final else may_hold(rule.when, facts)):
+                continue
+            n, d = _quantity(rule, facts, is_final=is_final)
+            for table in rule.tables:
+                fn, fd = _factor(table, facts, is_final=is_final)
+                n, d = n * fn, d * fd
+            if rule.counter:
+                amount = -(-n * rule.counter_unit // d)
+                counted.append(Counted(rule, _bounded(amount)))
+                continue
+            n, d = n * rule.rate[0], d * rule.rate[1]
+            sn, sd = sums.get((rule.meter, rule.rounding), (0, 1))
+            sums[rule.meter, rule.rounding] = (n, d) if not sn else (sn * d + n * sd, sd * d)
+        if not sums:
+            return Cost(self.charges, tuple(counted))
+        totals = dict(self.charges)
+        for (meter, rounding), ratio in sums.items():
+            totals[meter] = _bounded(totals.get(meter, 0) + round_ratio(ratio, rounding))
+        return Cost(tuple(totals.items()), tuple(counted))
+
+
+def _quantity(rule: Rule, facts: Facts, *, is_final: bool) -> Ratio:
+    """How much of what the rule counts."""
+    if not rule.of:
+        return 1, 1
+    for figure in rule.of:
+        if is_final or figure.at != "answer":
+            found = facts.number(figure)
+            if found is not None:
+                return found
+    if all(figure.at != "answer" for figure in rule.of):
+        if isinstance(rule.missing, tuple):
+            return rule.missing
+        if rule.missing == "refuse" or not (rule.reserve.of or rule.reserve.otherwise[0]):
+            raise Unpriceable(f"expected a number at {', '.join(map(str, rule.of))}")
+    elif is_final and isinstance(rule.missing, tuple):
+        return rule.missing
+    return _reserved_quantity(rule, facts)
+
+
+def _reserved_quantity(rule: Rule, facts: Facts) -> Ratio:
+    reserve = rule.reserve
+    for figure in reserve.of:
+        found = facts.number(figure)
+        if found is not None:
+            return found
+    mean = facts.average(rule) if reserve.average else None
+    return mean if mean is not None else reserve.otherwise
+
+
+def _factor(table: Table, facts: Facts, *, is_final: bool) -> Ratio:
+    """The factor of a table; before the answer the largest that it may turn out to be."""
+    if table.by.at == "answer" and not is_final:
+        known = [*table.factors.values(), *([table.otherwise] if table.otherwise else [])]
+        return max(known, key=lambda ratio: ratio[0] / ratio[1])
+    text = facts.text(table.by)
+    factor = table.factors.get(text) if text is not None else None
+    factor = factor if factor is not None else table.otherwise
+    if factor is None:
+        found = "nothing" if text is None else repr(text[:64])
+        raise Unpriceable(f"{table.by}: expected one of {', '.join(table.factors)}, found {found}")
+    return factor
+
+
+def holds(condition: Condition, facts: Facts) -> bool:
+    """Whether every test of a condition is met by what is known."""
+    for test in condition:
+        text = facts.text(test.figure)
+        if not _is_met(test, text):
+            return False
+    return True
+
+
+def _is_met(test: Test, text: str | None) -> bool:
+    if text is None:
+        # What is not there is none of the texts that it must not be.
+        return bool(test.none_of)
+    if test.none_of:
+        return not _is_one(text, test.none_of)
+    return not test.any_of or _is_one(text, test.any_of)
+
+
+def may_hold(condition: Condition, facts: Facts) -> bool:
+    """Whether it can still hold, before the answer is there."""
+    return holds(tuple(test for test in condition if test.figure.at != "answer"), facts)
+
+
+def _is_one(text: str, texts: frozenset[str]) -> bool:
+    return text in texts or (len(text) == 3 and text[0] + "xx" in texts)
+
+
+def round_ratio(ratio: Ratio, rounding: Rounding) -> int:
+    """A ratio as an integer; `nearest` rounds a half up."""
+    n, d = ratio
+    if rounding == "up":
+        return -(-n // d)
+    return n // d if rounding == "down" else (2 * n + d) // (2 * d)
+
+
+def _bounded(amount: int) -> int:
+    """Raises Unpriceable for what would not be exact everywhere."""
+    if amount > AMOUNT_MAX:
+        raise Unpriceable(f"expected an amount below 2^53, found {amount}")
+    return amount
 
 
 FREE = Price()

@@ -44,11 +44,16 @@ KINDS: dict[str, Kind] = {
     "method_not_allowed": Kind(405, "Method not allowed", "Use a method of the Allow header."),
     "caller_not_allowed": Kind(403, "Not for this kind of caller", "Call with an API key."),
     "forbidden_route": Kind(403, "Route not allowed", "Use a key that may call this route."),
+    "feature_disabled": Kind(403, "Feature disabled", "Ask who may to enable it."),
     "body_too_large": Kind(413, "Body too large", "Send a smaller body."),
+    "unpriceable": Kind(
+        400, "Cannot be priced", "Send what the price of this route is counted by."
+    ),
     # how often and how much
     "concurrency_limited": Kind(429, "Too many requests in flight", "Wait for answers first."),
     "rate_limited": Kind(429, "Rate limit reached", "Wait until the limit resets."),
     "budget_exhausted": Kind(429, "Budget exhausted", "Wait for the next period or top up."),
+    "spending_cap_reached": Kind(402, "Spending cap reached", "Raise the cap or wait for it."),
     # the gateway and the backend
     "journal_full": Kind(503, "Cannot record usage", "Try again later."),
     "store_unavailable": Kind(503, "Store unavailable", "Try again later."),
@@ -64,12 +69,13 @@ class Evaluated:
     """One limit that was looked at, with its figures in the meter's or limit's unit."""
 
     name: str
-    kind: str  # rate, concurrency, budget
+    kind: str  # rate, concurrency, budget, spending
     limit: int | str | None  # None: no limit
     used: int | str
     remaining: int | str | None
     reset_us: int
     refused: bool
+    meter: str = ""  # of a budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,10 @@ def _fitted(fields: Callable[[int], tuple[Any, ...]], most_bytes: int) -> bytes:
 
 
 def _charges(charges: Sequence[Any]) -> list[list[Any]]:
-    return [[text(meter), *map(integer, numbers)] for meter, *numbers in charges]
+    return [
+        [text(item) if isinstance(item, str) else integer(item) for item in charge]
+        for charge in charges
+    ]
 
 
 def _clean_char(char: str) -> str:

@@ -151,7 +151,7 @@ def _detail(refusing: Evaluated | None, title: str) -> str:
 def _limit_row(limit: Evaluated, book: Book) -> dict[str, Any]:
     decimals = 0
     if limit.kind == "budget":
-        decimals = book.meters[limit.name].decimals
+        decimals = book.meters[limit.meter].decimals
 
     def figure(value: int | str | None) -> int | str | None:
         if decimals == 0 or not isinstance(value, int):
@@ -176,7 +176,7 @@ def _refused_ratelimit(refusal: Refusal, book: Book) -> bytes:
         return b""
     left = 0
     if refusing.kind == "budget":
-        whole = 10 ** book.meters[refusing.name].decimals
+        whole = 10 ** book.meters[refusing.meter].decimals
         left = refusing.remaining // whole if isinstance(refusing.remaining, int) else 0
     wait_s = refusal.retry_after_s or 1
     return b'RateLimit: "%b";r=%d;t=%d\r\n' % (refusing.name.encode(), left, wait_s)

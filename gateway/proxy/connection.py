@@ -20,6 +20,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gateway.core.book import Network
+from gateway.proxy.frames import FrameCounter
 from gateway.proxy.ticker import NEVER
 from gateway.proxy.upstream import UpstreamConnection
 
@@ -47,7 +48,8 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "server", "peer", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in", "memo", "_running", "_payload", "_is_lingering",
+        "tunnel", "body_raw", "tunnel_in", "frames", "memo", "_running", "_payload",
+        "_is_lingering",
     )  # fmt: skip
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -71,6 +73,7 @@ class ClientConnection(RequestHandler):
         self.upstream: UpstreamConnection | None = None
         self.tunnel: asyncio.Transport | None = None
         self.tunnel_in = 0
+        self.frames: FrameCounter | None = None  # of a measured tunnel
         self.body_raw = 0
         self.memo: HeadMemo | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
@@ -97,13 +100,15 @@ class ClientConnection(RequestHandler):
         self.server.closed(self)
         super().connection_lost(exc)
         if self.upstream is not None:
-            self.upstream.fail("client_gone")
+            self.upstream.client_gone()
         if not self._payload.is_eof():
             self._payload.set_exception(ConnectionResetError("the client has gone"))
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel_in += len(data)
+            if self.frames is not None:
+                self.frames.feed(data)
             self.tunnel.write(data)
             return
         if self._force_close:

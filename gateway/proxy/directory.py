@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway.core.book import Account, Book, CallerKind, Plan
 from gateway.core.identity import KeyRecord
+from gateway.core.terms import effective_plan
 from gateway.proxy.caller import Caller
 from gateway.state.base import AccountState
 from gateway.state.memory import MemoryState
@@ -37,6 +38,7 @@ class Directory:
 
     def __init__(self, book: Book, source: AccountSource, state: MemoryState) -> None:
         self._book = book
+        state.use(book)
         self._source = source
         self._state = state
         self._by_digest: dict[bytes, Caller] = {}
@@ -46,6 +48,7 @@ class Directory:
     def use(self, book: Book) -> None:
         """Switch to another book; every credential is looked up anew."""
         self._book = book
+        self._state.use(book)
         self.forget_all()
 
     def cached(self, digest: bytes) -> Caller | None:
@@ -97,14 +100,22 @@ class Directory:
         return self._state.account(account, self.plan_of(account))
 
     def plan_of(self, account: Account) -> Plan:
-        """The account's plan; one that no longer exists is the default plan."""
+        """The account's effective plan; one that no longer exists is the default plan."""
         plans = self._book.plans
         default = plans.get(self._book.default_plan or "", _NO_PLAN)
-        return plans.get(account.plan, default)
+        return effective_plan(plans.get(account.plan, default), account)
 
     def forget_key(self, digest: bytes) -> None:
         self._by_digest.pop(digest, None)
         self._unknown.discard(digest)
+
+    def forget_accounts(self, account_ids: set[str]) -> None:
+        """Let go of callers whose account is no longer live."""
+        if account_ids:
+            for callers in (self._by_digest, self._named):
+                gone = [k for k, c in callers.items() if c.account.account.id in account_ids]
+                for key in gone:
+                    del callers[key]  # type: ignore[arg-type]
 
     def forget_all(self) -> None:
         self._by_digest.clear()

@@ -14,14 +14,15 @@ from multidict import CIMultiDictProxy
 
 from gateway.core.book import Book, Route
 from gateway.core.limits import RateLimit
-from gateway.core.pricing import Charges
+from gateway.core.pricing import Charges, Counted
 from gateway.core.target import Target
-from gateway.state.base import AccountState, Hold
+from gateway.state.base import AccountState, Hold, Posting
 
 if TYPE_CHECKING:
     from gateway.proxy.caller import Caller
     from gateway.proxy.connection import ClientConnection
     from gateway.proxy.limit_set import LimitSet
+    from gateway.proxy.measure import Measure
     from gateway.proxy.memo import HeadMemo
 
 NO_LENGTH = -1  # the body is chunked
@@ -40,7 +41,8 @@ class Exchange:
         "is_websocket", "credentials", "cookie", "query", "source", "forwarded_for", "te_trailers",
         # decided on the path
         "digest", "memo", "caller", "account", "route", "project", "charges", "limits",
-        "limit_set", "hold", "open_seq",
+        "limit_set", "hold", "open_seq", "counted", "measure", "body",
+        "postings",
         # what became of it
         "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
         "body_error",
@@ -87,6 +89,10 @@ class Exchange:
         self.source = connection.peer
         self.project = ""
         self.charges: Charges = ()
+        self.counted: tuple[Counted, ...] = ()
+        self.postings: tuple[Posting, ...] = ()  # what it was charged in the end
+        self.measure: Measure | None = None  # of a price that is measured
+        self.body: bytes | None = None  # that a price has looked into
         self.hold: Hold | None = None
         self.open_seq = 0
         self.status = 0

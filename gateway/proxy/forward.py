@@ -79,6 +79,8 @@ def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection, data: bytes) -
     upstream.deadline = pool.read_deadline()
     if pool.upstream.total_timeout_s is not None:
         upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)
+    if x.measure is not None and x.measure.price.reads_answer:
+        upstream.drain_ticks = ticks(x.route.drain_timeout_s)
     x.connection.upstream = upstream
     assert upstream.transport is not None
     x.connection.server.outbox.put(upstream.transport, data)
@@ -132,6 +134,8 @@ async def _answer(
     x.status = upstream.status
     if not upload.is_done:
         x.keep_alive = False  # the rest of the body is not worth waiting for
+    if x.measure is not None:
+        x.measure.watch(upstream)
     if upstream.memo is not None and x.is_http11 and x.keep_alive:
         answer = _known(x, upstream, upstream.memo)
     elif upstream.complete:
@@ -152,7 +156,9 @@ def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload
         return Failure("body_error", Refusal(x.body_error))
     if not upstream.error:
         return None
-    if upstream.error == "client_gone":
+    # Nobody was there to wait longer for an answer that was read on without the client.
+    alone = upstream.error == "timeout" and x.connection.transport is None
+    if upstream.error == "client_gone" or alone:
         return Failure("client_gone" if upload.is_done else "upload_aborted", None)
     code = FAILURES.get(upstream.error, "upstream_error")
     return Failure(code, Refusal(code))
@@ -221,8 +227,7 @@ def _known(x: Exchange, upstream: UpstreamConnection, memo: AnswerMemo) -> bytes
         memo.block = _static_head(x, upstream, framing)
         memo.via = via_line
     x.head_sent = True
-    body = upstream.take()
-    x.bytes_out = len(body)
+    body = _take_whole(x, upstream)
     return b"%b%b\r\n%b" % (memo.block, admitted_head(x), body)
 
 
@@ -231,11 +236,18 @@ def _whole(x: Exchange, upstream: UpstreamConnection, framing: Framing) -> bytes
     head = _head(x, upstream, framing)
     if not framing.has_body:
         return head
-    body = upstream.take()
-    x.bytes_out = len(body)
+    body = _take_whole(x, upstream)
     if framing.is_chunked:
         body = _chunk(body) + _last_chunk(upstream)
     return head + body
+
+
+def _take_whole(x: Exchange, upstream: UpstreamConnection) -> bytes:
+    body = upstream.take()
+    x.bytes_out = len(body)
+    if x.measure is not None:
+        x.measure.feed(body)
+    return body
 
 
 async def _stream(
@@ -247,12 +259,14 @@ async def _stream(
     while not upstream.complete and not upstream.error:
         data = upstream.take()
         if data:
-            x.bytes_out += len(data)
+            _count(x, data)
             client.write(_chunk(data) if framing.is_chunked else data)
             if client.writing_paused:
                 await _wait_for_client(x, upstream)
         await upstream.wait()
     data = upstream.take()
+    if x.measure is not None:
+        x.measure.feed(data)
     if upstream.error or client.transport is None:
         settle(x, _broken(x, upstream))
         _abort(x)
@@ -266,6 +280,14 @@ async def _stream(
     client.write(data)
     if not await client.drain():
         x.keep_alive = False
+
+
+def _count(x: Exchange, data: bytes) -> None:
+    """A piece of the body passes; what a client that has gone does not get is no traffic."""
+    if x.connection.transport is not None:
+        x.bytes_out += len(data)
+    if x.measure is not None:
+        x.measure.feed(data)
 
 
 def _broken(x: Exchange, upstream: UpstreamConnection) -> str:
@@ -287,7 +309,7 @@ async def _wait_for_client(x: Exchange, upstream: UpstreamConnection) -> None:
         transport.pause_reading()
         deadline, upstream.deadline = upstream.deadline, 1 << 62
         if not await x.connection.drain():
-            upstream.fail("client_gone")
+            upstream.client_gone()
             return
         upstream.deadline = deadline
         if not transport.is_closing():

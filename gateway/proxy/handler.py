@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import Future
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp.http_parser import RawRequestMessage
@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.core.book import Book
 from gateway.core.malformed import Malformed
+from gateway.core.pricing import Unpriceable
 from gateway.core.refusals import Refusal
 from gateway.core.routes import Miss
 from gateway.journal.errors import JournalFull
@@ -32,6 +33,7 @@ from gateway.proxy.head import HeadRules, read_head, read_request_line
 from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, check_key, identify
 from gateway.proxy.ids import EventIds
 from gateway.proxy.limit_set import LimitSet, make_limit_set
+from gateway.proxy.measure import Means, Measure, read_body, unpriceable
 from gateway.proxy.memo import Decided, HeadMemo, may_be_kept
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure
@@ -65,6 +67,8 @@ class Recorder(Protocol):
 
 OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes]]
 UNMETERED = -1
+# Each plan, and each account with limits of its own, has one per route and caller kind.
+LIMIT_SETS_MAX = 50_000
 
 
 def wall_clock_us() -> int:
@@ -94,6 +98,7 @@ class Proxy:
         self.tally = tally
         self.now_us = now_us
         self.ids = EventIds()
+        self.means = Means()
         self.failures = FailureCounter(book.identify.failures_per_minute)
         self.pools: dict[str, Pool] = {}
         self._make_pool = make_pool
@@ -115,7 +120,7 @@ class Proxy:
         self.rules = HeadRules(book)
         self.failures.per_minute = book.identify.failures_per_minute
         self.directory.use(book)
-        self._limit_sets: dict[tuple[str, str, str], LimitSet] = {}
+        self._limit_sets: dict[tuple[int, str, str], LimitSet] = {}
         self._sync_always = book.journal.sync == "always"
         routes = book.routes if book.unmatched is None else (*book.routes, book.unmatched)
         self._lets_anonymous_in = any("anonymous" in route.prices for route in routes)
@@ -132,10 +137,16 @@ class Proxy:
                 own_answer = self.own_paths.get(x.target.canonical)
                 if own_answer is not None:
                     return await self._answer_own(x, own_answer)
-                refusal = self._route_and_price(x) or self._admit(x) or self._open(x)
+                refusal = self._route_and_price(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
-            failure = await forward(x, self.pools[x.route.upstream.name], self.settle)
+            pool = self.pools[x.route.upstream.name]
+            if x.measure is not None:
+                refusal = await self._measure(x.measure)
+            refusal = refusal or self._admit(x) or self._open(x)
+            if refusal is not None:
+                return self._refuse(x, refusal)
+            failure = await forward(x, pool, self.settle)
             if failure is not None:
                 self._fail(x, failure)
         except Malformed as exc:
@@ -189,11 +200,17 @@ class Proxy:
     def _route_and_price(self, x: Exchange) -> Refusal | None:
         """Set route, project, charges and limits."""
         book, caller, memo = x.book, x.caller, x.memo
+        if caller.account.account.disabled:
+            return Refusal("account_disabled")
         plan = caller.account.plan
         if memo is not None and memo.decided is not None and memo.plan is plan:
-            x.route, x.project, x.charges, x.limit_set = memo.decided
+            decided = memo.decided
+            x.route, x.project, x.charges, x.limit_set, _, _ = decided
             x.limits = x.limit_set.limits
+            if not decided.price.is_fixed:
+                x.measure = Measure(x, decided.price, self.means, decided.parameters)
             return None
+        parameters: Mapping[str, str] = {}
         found = book.table.match(x.method, x.host, x.target.canonical, x.headers)
         if isinstance(found, Miss):
             if book.unmatched is None:
@@ -201,30 +218,50 @@ class Proxy:
             x.route = route = book.unmatched
             x.project = caller.project
         else:
+            parameters = found.parameters
             x.route = route = found.entry
-            x.project = (
-                found.parameters.get(route.project_param or "") or route.project or caller.project
-            )
+            x.project = parameters.get(route.project_param or "") or route.project or caller.project
         price = route.prices.get(caller.kind)
         if price is None:
             return UNAUTHORIZED if caller.kind == "anonymous" else Refusal("caller_not_allowed")
         key = caller.key
         if key is not None and key.routes is not None and route.name not in key.routes:
             return Refusal("forbidden_route")
-        most = route.max_body_bytes or book.server.max_body_bytes
+        for name, value in route.requires:
+            if x.account.account.setting(book.settings[name]) != value:
+                title = book.settings[name].title or name
+                return Refusal("feature_disabled", detail=f"{title} is not {value}.")
+        most = route.max_body_bytes
         if most is not None and x.body_length > most:
             return Refusal("body_too_large", detail=f"The body may have {most} bytes.")
         x.charges = price.charges
-        kind = (plan.name, route.name, caller.kind)
+        kind = (id(plan), route.name, caller.kind)
         limit_set = self._limit_sets.get(kind)
         if limit_set is None:
+            if len(self._limit_sets) >= LIMIT_SETS_MAX:
+                self._limit_sets.clear()
             limit_set = make_limit_set(book, plan, route, caller.kind)
             self._limit_sets[kind] = limit_set
         x.limit_set = limit_set
         x.limits = limit_set.limits
         if memo is not None:
             memo.plan = plan
-            memo.decided = Decided(route, x.project, x.charges, limit_set)
+            memo.decided = Decided(route, x.project, x.charges, limit_set, price, parameters)
+        if not price.is_fixed:
+            x.measure = Measure(x, price, self.means, parameters)
+        return None
+
+    async def _measure(self, measure: Measure) -> Refusal | None:
+        """Read what the price asks for of the request, and set what is to be reserved."""
+        if measure.price.reads_body:
+            task = asyncio.get_running_loop().create_task(read_body(measure))
+            refusal = await task
+            if refusal is not None:
+                return refusal
+        try:
+            measure.reserve()
+        except Unpriceable as exc:
+            return unpriceable(exc)
         return None
 
     def _missed(self, x: Exchange, miss: Miss) -> Refusal:
@@ -269,6 +306,26 @@ class Proxy:
         self.outbox.touch()
         self.tally.settled(x, now_us)
         return self.journal.synced(seq) if self._sync_always else None
+
+    def renew(self, x: Exchange) -> Refusal | None:
+        """Charge an open WebSocket for what has passed, and hold for the next interval.
+
+        A limit of requests does not count it again; one of requests in flight still does.
+        """
+        assert x.measure is not None
+        self.settle(x, "continued" if x.measure.is_further else "charged")
+        x.time_us = now_us = self.now_us()
+        x.event_id = self.ids.next(now_us)
+        x.limits = tuple(limit for limit in x.limits if limit.algorithm == "concurrency")
+        x.measure = x.measure.further()
+        try:
+            x.measure.reserve()
+        except Unpriceable as exc:
+            return unpriceable(exc)
+        refusal = self._admit(x) or self._open(x)
+        if refusal is not None:
+            self.tally.refused(x, refusal)
+        return refusal
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> bool:
         """Answer a refusal; it costs nothing and is counted."""

@@ -85,7 +85,8 @@ class HeadRules:
         self.cookies = tuple(s for s in sources if s.kind == "cookie")
         for name in self.key_headers:
             self.meanings[name] = KEY_HEADER
-        for told in book.identify.forward_headers.values():
+        sent = [header for route in book.routes for header, _ in route.send_settings]
+        for told in (*book.identify.forward_headers.values(), *sent):
             self.meanings[told.lower().encode()] = DROP
         # Backends that fold names (CGI, WSGI) must not see an alias of these.
         self.folded = frozenset(name.translate(_FOLD) for name in self.meanings)

@@ -86,8 +86,6 @@ def check_key(x: Exchange, caller: Caller, failures: FailureCounter) -> Refusal 
         return _failed(x, failures, EXPIRED)
     if record.networks is not None and not x.connection.is_from(x.source, record.networks):
         return Refusal("forbidden_network")
-    if caller.account.account.disabled:
-        return Refusal("account_disabled")
     return None
 
 
@@ -177,8 +175,6 @@ def _browser(
         return _failed(x, failures, INVALID)
     x.caller = caller
     x.account = caller.account
-    if caller.account.account.disabled:
-        return Refusal("account_disabled")
     return None
 
 

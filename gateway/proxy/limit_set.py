@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.core.book import Book, Plan, Route
+from gateway.core.book import Allowance, Book, Plan, Route
 from gateway.core.limits import Concurrency, Counter, RateLimit
-from gateway.core.periods import Period
 from gateway.core.units import format_amount
 from gateway.proxy.exchange import Exchange
 
@@ -22,28 +21,29 @@ _WINDOW_S = {"hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_678_400}
 class LimitSet(NamedTuple):
     """`template` has two numbers for each timed limit, then for each budget, then its text."""
 
+    plan: Plan  # kept alive, for it is found by its identity
     limits: tuple[RateLimit, ...]
     template: bytes
-    units: tuple[int, ...]  # of the budgets' meters, in order of the price
-    decimals: tuple[int, ...]
+    # of each budget: its place among the price's meters, and the meter's unit and decimals
+    budgets: tuple[tuple[int, int, int], ...]
 
 
 def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
     """Everything that limits callers of a plan and kind on a route."""
     limits = (*book.limits, *plan.limits, *route.limits)
-    allowances = {allowance.meter: allowance for allowance in plan.allowances}
+    # Of several allowances of a meter the first is the one that is told.
+    allowances = {allowance.meter: allowance for allowance in reversed(plan.allowances)}
     price = route.prices.get(kind)
-    budgets = [
-        allowances[meter] for meter, _ in (price.charges if price else ()) if meter in allowances
-    ]
+    meters = price.meters if price else ()
+    budgets = [allowances[meter] for meter in meters if meter in allowances]
     timed = [limit for limit in limits if limit.algorithm != "concurrency"]
     policies = [limit.policy for limit in timed]
     members = [b'"%b";r=%%d;t=%%d' % limit.label for limit in timed]
     remains = []
     for allowance in budgets:
         meter = book.meters[allowance.meter]
-        window_s = _WINDOW_S[Period(allowance.period.kind).kind]
-        policies.append(b'"%b";q=%d;w=%d' % (meter.label, allowance.amount // meter.unit, window_s))
+        whole = allowance.amount // meter.unit
+        policies.append(b'"%b";q=%d%b' % (meter.label, whole, _w(allowance)))
         members.append(b'"%b";r=%%d;t=%%d' % meter.label)
         remains.append(b"%b=%%b" % meter.label)
     template = b""
@@ -52,10 +52,16 @@ def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
         template = b"RateLimit-Policy: %b\r\nRateLimit: %b\r\n" % (policy, b", ".join(members))
     if book.response_headers.budget and remains:
         template += b"X-Budget-Remaining: %b\r\n" % b", ".join(remains)
-    meters = [book.meters[allowance.meter] for allowance in budgets]
-    return LimitSet(
-        limits, template, tuple(m.unit for m in meters), tuple(m.decimals for m in meters)
-    )
+    places = [(meters.index(a.meter), book.meters[a.meter]) for a in budgets]
+    return LimitSet(plan, limits, template, tuple((n, m.unit, m.decimals) for n, m in places))
+
+
+def _w(allowance: Allowance) -> bytes:
+    """The window parameter; a period without an end has none."""
+    period = allowance.period
+    if period.kind == "ever":
+        return b""
+    return b";w=%d" % (_WINDOW_S.get(period.kind) or period.length_us // SECOND_US)
 
 
 def admitted_head(x: Exchange) -> bytes:
@@ -74,19 +80,14 @@ def admitted_head(x: Exchange) -> bytes:
                 left, reset_us = counter.left(x.time_us)
                 values += (left, (reset_us - now_us) // SECOND_US)
     texts: list[int | bytes] = []
-    index = 0
-    for balance, _ in hold.reserved:
-        if balance.granted is not None:
-            left = balance.granted + balance.topped_up - balance.used - balance.held
-            unit = x.limit_set.units[index]
-            if left < 0:
-                left = 0
-            if wanted.ratelimit:
-                values += (left // unit, (balance.end_us - now_us) // SECOND_US)
-            if wanted.budget:
-                decimals = x.limit_set.decimals[index]
-                texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)
-            index += 1
+    for index, unit, decimals in x.limit_set.budgets:
+        balance = hold.reserved[index][0]
+        # None: the allowance was taken away while the request was on its way.
+        left = balance.remaining or 0
+        if wanted.ratelimit:
+            values += (left // unit, (balance.span.end_us - now_us) // SECOND_US)
+        if wanted.budget:
+            texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)
     head = template % (*values, *texts)
     if wanted.request_id:
         head = b"X-Request-Id: %b\r\n%b" % (x.request_id.encode(), head)

@@ -9,10 +9,11 @@ revocation and expiry hold.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.core.book import Plan, Route
-from gateway.core.pricing import Charges
+from gateway.core.pricing import Charges, Price
 from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.head import HeadRules
 from gateway.proxy.limit_set import LimitSet
@@ -25,6 +26,8 @@ class Decided(NamedTuple):
     project: str
     charges: Charges
     limit_set: LimitSet
+    price: Price
+    parameters: Mapping[str, str]  # of the route's template, for a measured price
 
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]

@@ -55,9 +55,25 @@ def _block(x: Exchange) -> bytes:
         lines.append(b"%b: %b\r\n" % pair)
     lines.append(_ours(x))
     lines.append(x.caller.identity_head)
+    for header, setting in x.route.send_settings:
+        value = x.account.account.setting(x.book.settings[setting])
+        lines.append(f"{header}: {value}\r\n".encode())
+    if x.measure is not None and x.measure.price.reads_answer:
+        lines = [line for line in lines if line[:16].lower() != b"accept-encoding:"]
+        lines.append(_readable_codings(x))
     if x.te_trailers and not x.is_websocket:
         lines.append(b"Connection: TE\r\nTE: trailers\r\n")
     return b"".join(lines)
+
+
+def _readable_codings(x: Exchange) -> bytes:
+    """Of the compressions that the client takes, the one that the tap can read too."""
+    accepted = ",".join(x.headers.getall("Accept-Encoding", [])).lower()
+    names = [token.partition(";") for token in accepted.split(",")]
+    takes_gzip = any(
+        name.strip() == "gzip" and "q=0" not in rest.replace("0.", "") for name, _, rest in names
+    )
+    return b"Accept-Encoding: %b\r\n" % (b"gzip" if takes_gzip else b"identity")
 
 
 def _host(x: Exchange, upstream: Upstream) -> str:

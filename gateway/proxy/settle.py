@@ -2,7 +2,8 @@
 
 Who reserves, settles: `settle` is reached by every admitted request, whatever
 became of it. Rules: a request that the backend received whole is charged, also
-when the client went away meanwhile; what the backend did not answer whole is not. The event is
+when the client went away meanwhile; what the backend did not answer whole is not, except
+for what a measured price found delivered or reported until then. The event is
 in the journal when this returns, so the caller may send the last byte.
 """
 
@@ -11,9 +12,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.proxy.exchange import Exchange
+from gateway.state.base import Posting, Settlement
 from gateway.state.memory import MemoryState
 
 CHARGED, FREE = "charged", "free"
+NOTHING = Settlement(())
 # The backend or the gateway failed the caller: nothing is charged.
 UNCHARGED = frozenset(
     ("upstream_error", "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error",
@@ -35,20 +38,23 @@ def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now
     hold = x.hold
     assert hold is not None and hold.is_open, "settled once, and only when admitted"
     is_charged = outcome not in UNCHARGED
-    posted: tuple[tuple[str, int, int], ...] = ()
-    if is_charged and x.charges:
-        posted = tuple([(b.meter, amount, b.span.start_us) for b, amount in hold.reserved])
-    elif outcome == CHARGED:
+    charges, counted = x.charges, x.counted
+    if x.measure is not None and (is_charged or x.head_sent):
+        charges, counted, name = x.measure.settle(now_us, is_broken=not is_charged)
+        is_charged = True
+        outcome = name or outcome
+    settlement = state.settlement(hold, charges, counted) if is_charged else NOTHING
+    if outcome == CHARGED and not settlement.postings:
         outcome = FREE
-    x.outcome = outcome
+    x.outcome, x.postings = outcome, settlement.postings
     try:
-        seq = _write(x, outcome, posted, journal, now_us)
+        seq = _write(x, outcome, settlement.postings, journal, now_us)
     except BaseException:
         # What is not written down was not charged; the caller breaks the answer off.
         state.release(hold)
         raise
     if is_charged:
-        state.settle(hold, x.charges)
+        state.settle(hold, settlement)
     else:
         state.release(hold)
     hold.account.last_seq = seq
@@ -58,7 +64,7 @@ def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now
 def _write(
     x: Exchange,
     outcome: str,
-    posted: tuple[tuple[str, int, int], ...],
+    posted: tuple[Posting, ...],
     journal: CloseLog,
     now_us: int,
 ) -> int:

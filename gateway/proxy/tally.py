@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from gateway.core.events import Refused
+from gateway.core.periods import HOUR_US
 from gateway.core.refusals import Refusal
 from gateway.proxy.exchange import Exchange
 
@@ -24,8 +25,6 @@ BUCKETS_US = (
 REFUSALS_MAX = 2_000
 # Refusals that are logged with their details, per flush.
 SAMPLES_MAX = 20
-
-_CHARGED = frozenset(("charged", "client_gone"))
 
 Log = Callable[..., object]
 
@@ -54,7 +53,8 @@ class Tally:
         self.unpriced_requests = 0
         self.internal_errors = 0
         self._log = log
-        self._pending: dict[tuple[str, str, str, str], int] = {}
+        # By hour too: a refusal belongs to the hour, and so the month, in which it was.
+        self._pending: dict[tuple[str, str, str, str, int], int] = {}
         self._samples: list[dict[str, object]] = []
         self._told: set[str] = set()
 
@@ -70,11 +70,12 @@ class Tally:
         route.duration_us += duration_us
         route.bytes_in += x.bytes_in
         route.bytes_out += x.bytes_out
-        if x.outcome in _CHARGED:
-            charged = route.charged
-            for meter, amount in x.charges:
-                charged[meter] = charged.get(meter, 0) + amount
-        elif x.route is x.book.unmatched:
+        charged = route.charged
+        for posting in x.postings:
+            # What counts in a further allowance is no charge of its own.
+            if len(posting) == 3 or posting[3][0] != "@":
+                charged[posting[0]] = charged.get(posting[0], 0) + posting[1]
+        if x.outcome == "free" and x.route is x.book.unmatched:
             self.unpriced_requests += 1
 
     def unmetered(self, x: Exchange) -> None:
@@ -118,13 +119,13 @@ class Tally:
 
     def unparsable(self) -> None:
         """Bytes came that are no request at all."""
-        self._bump("", "", "", "refused:bad_request")
+        self._bump("", "", "", "refused:bad_request", 0)
         self.refusals["", "bad_request"] = self.refusals.get(("", "bad_request"), 0) + 1
 
     def _count(self, x: Exchange, refusal: Refusal, account: str, route: str, op: str) -> None:
         reason = refusal.reason
         self.refusals[route, refusal.code] = self.refusals.get((route, refusal.code), 0) + 1
-        is_new = self._bump(account, route, op, reason)
+        is_new = self._bump(account, route, op, reason, x.time_us)
         if is_new and len(self._samples) < SAMPLES_MAX:
             self._samples.append(
                 {
@@ -139,10 +140,11 @@ class Tally:
                 }
             )
 
-    def _bump(self, account: str, route: str, operation: str, reason: str) -> bool:
-        key = (account, route, operation, reason)
+    def _bump(self, account: str, route: str, operation: str, reason: str, time_us: int) -> bool:
+        hour_us = time_us - time_us % HOUR_US
+        key = (account, route, operation, reason, hour_us)
         if key not in self._pending and len(self._pending) >= REFUSALS_MAX:
-            key = ("", "", "", "refused:many")
+            key = ("", "", "", "refused:many", hour_us)
         count = self._pending.get(key, 0)
         self._pending[key] = count + 1
         return count == 0
@@ -150,8 +152,8 @@ class Tally:
     def flush(self, now_us: int) -> list[Refused]:
         """The refusals since the last flush; logs their samples."""
         rows = [
-            Refused(now_us, account, route, operation, reason, count)
-            for (account, route, operation, reason), count in self._pending.items()
+            Refused(hour_us or now_us, account, route, operation, reason, count)
+            for (account, route, operation, reason, hour_us), count in self._pending.items()
         ]
         if self._log is not None:
             for sample in self._samples:

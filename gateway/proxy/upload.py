@@ -51,16 +51,19 @@ class Upload:
         self.is_done = False
         self.task: asyncio.Task[None] | None = None
         self._continue: asyncio.Event | None = None
-        self._max_bytes = x.route.max_body_bytes or x.book.server.max_body_bytes
+        self._max_bytes = x.route.max_body_bytes
 
     def take_whole(self) -> bytes:
         """The body's bytes as framed for the backend, if all of it is here."""
         x = self.x
-        if self.is_done or x.expects_continue or not x.payload.is_eof():
+        if x.body is not None:
+            data = x.body
+        elif self.is_done or x.expects_continue or not x.payload.is_eof():
             return b""
-        if x.payload.exception() is not None:
-            return b""
-        data = x.payload.read_nowait()
+        else:
+            if x.payload.exception() is not None:
+                return b""
+            data = x.payload.read_nowait()
         if self._is_too_large(len(data)):
             x.body_error = "body_too_large"
             return b""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
+from gateway.proxy.frames import FrameCounter
 from gateway.proxy.ticker import NEVER
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
         "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped", "memo",
+        "drain_ticks", "frames",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -99,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.news = False
         self.error = ""
         self.on_tunnel: asyncio.Transport | None = None
+        self.frames: FrameCounter | None = None  # of a measured tunnel
         self.begin("GET")
         self.complete = True
 
@@ -130,6 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.extra = self.got_bytes = self.news = False
         self.tunnel_data = b""
         self.memo: AnswerMemo | None = None  # of this answer's head, when it was known
+        self.drain_ticks = 0  # how long the answer is read to its end when the client has gone
 
     @coroutine
     def wait(self) -> Generator[Any, Any, None]:
@@ -156,6 +160,17 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
         self._wake()
 
+    def client_gone(self) -> None:
+        """Nobody waits for the answer any more; a measured one is read on for a while."""
+        if self.drain_ticks == 0 or self.error or self.on_tunnel is not None:
+            self.fail("client_gone")
+            return
+        self.total_deadline = min(self.total_deadline, self.pool.ticker.now + self.drain_ticks)
+        self.deadline = min(self.deadline, self.pool.read_deadline())
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        self._wake()
+
     async def drain(self) -> None:
         """Until the backend takes more; returns at once when it is gone."""
         if self.write_paused and self.transport is not None:
@@ -164,6 +179,10 @@ class UpstreamConnection(asyncio.Protocol):
                 await self.drain_waiter
             finally:
                 self.drain_waiter = None
+
+    def nudge(self) -> None:
+        """Wake whoever waits, though nothing has come: time has passed."""
+        self._wake()
 
     def _wake(self) -> None:
         self.news = True
@@ -203,6 +222,8 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.on_tunnel is not None:
             self.received += len(data)
+            if self.frames is not None:
+                self.frames.feed(data)
             self.on_tunnel.write(data)
             return
         self.deadline = self.pool.read_deadline()

@@ -1,8 +1,11 @@
 """WebSocket: the opening handshake, then bytes to and fro.
 
 The tunnel opens only after the backend's 101 with the right
-Sec-WebSocket-Accept; any other answer is relayed as an ordinary one. A
-connection is one event, charged when it opens and written when it ends.
+Sec-WebSocket-Accept; any other answer is relayed as an ordinary one. With a
+fixed price a connection is one event, charged when it opens and written when
+it ends. With a measured one it is charged for what passed every
+`route.interval_s` while it is open, each time as an event of its own
+(outcome `continued` after the first), and ends when a limit refuses to go on.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from hashlib import sha1
 
 from gateway.core.refusals import Refusal
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.frames import FrameCounter
 from gateway.proxy.limit_set import admitted_head
 from gateway.proxy.outcome import Failure, Settle
 from gateway.proxy.upstream import UpstreamConnection
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+_POLICY_VIOLATION = 1008  # RFC 6455 7.4.1
 
 
 async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> Failure | None:
@@ -24,6 +29,25 @@ async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> F
     if not x.is_websocket or not _is_accepted(x, upstream):
         upstream.fail("bad_answer")
         return Failure("upstream_error", Refusal("upstream_error"))
+    _open(x, upstream)
+    if x.measure is not None:
+        refusal = await _measured(x, upstream)
+        if refusal is not None:
+            _refuse(x, upstream, refusal)
+            return None
+    while not (upstream.error or upstream.complete):
+        await upstream.wait()
+    _count(x, upstream)
+    on_disk = settle(x, "charged" if x.measure is None or not x.measure.is_further else "continued")
+    if on_disk is not None:
+        await on_disk
+    if x.connection.transport is not None:
+        x.connection.transport.close()
+    return None
+
+
+def _open(x: Exchange, upstream: UpstreamConnection) -> None:
+    """Tell the client, and connect the two sides."""
     client = x.connection
     upstream.complete = False  # the handshake is; the exchange has only begun
     x.status = 101
@@ -42,18 +66,53 @@ async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> F
     upstream.received = len(upstream.tunnel_data)
     tail = client.take_tail()
     client.tunnel_in = len(tail)
+    if x.measure is not None:
+        x.measure.watch(upstream)
+        client.frames, upstream.frames = FrameCounter(), FrameCounter()
+        client.frames.feed(tail)
+        upstream.frames.feed(upstream.tunnel_data)
     client.open_tunnel(upstream)
     if tail and upstream.transport is not None:
         upstream.transport.write(tail)
+
+
+async def _measured(x: Exchange, upstream: UpstreamConnection) -> Refusal | None:
+    """Charge every interval while both sides are there; why it may not go on."""
+    proxy, loop = x.connection.server.proxy, upstream.pool.loop
     while not (upstream.error or upstream.complete):
-        await upstream.wait()
-    x.bytes_in, x.bytes_out = client.tunnel_in, upstream.received
-    on_disk = settle(x, "charged")
-    if on_disk is not None:
-        await on_disk
-    if client.transport is not None:
-        client.transport.close()
+        due = loop.time() + x.route.interval_s
+        timer = loop.call_later(x.route.interval_s, upstream.nudge)
+        while not (upstream.error or upstream.complete) and loop.time() < due:
+            await upstream.wait()
+        timer.cancel()
+        if not (upstream.error or upstream.complete):
+            _count(x, upstream)
+            refusal = proxy.renew(x)
+            if refusal is not None:
+                return refusal
     return None
+
+
+def _count(x: Exchange, upstream: UpstreamConnection) -> None:
+    """What has passed since the last event."""
+    client = x.connection
+    x.bytes_in, client.tunnel_in = client.tunnel_in, 0
+    x.bytes_out, upstream.received = upstream.received, 0
+    if x.measure is not None and client.frames is not None and upstream.frames is not None:
+        x.measure.socket_bytes = x.bytes_in + x.bytes_out
+        x.measure.socket_messages = client.frames.take() + upstream.frames.take()
+
+
+def _refuse(x: Exchange, upstream: UpstreamConnection, refusal: Refusal) -> None:
+    """End both sides; the client is told why where a frame may be put in."""
+    between = upstream.frames is not None and upstream.frames.is_between_frames
+    reason = refusal.code.encode()
+    if between:
+        frame = bytes((0x88, 2 + len(reason))) + _POLICY_VIOLATION.to_bytes(2, "big") + reason
+        x.connection.write(frame)
+    upstream.fail("refused")
+    if x.connection.transport is not None:
+        x.connection.transport.close()
 
 
 def _is_accepted(x: Exchange, upstream: UpstreamConnection) -> bool:

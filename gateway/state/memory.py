@@ -8,19 +8,27 @@ state, holds are gone with the process and so are the requests that had them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from gateway.core.book import Account, Allowance, Plan
-from gateway.core.ledger import Balance
+from gateway.core.book import Account, Book, Plan
+from gateway.core.ledger import Balance, Part
 from gateway.core.limits import COUNTERS, Concurrency, Counter, Figures, RateLimit
-from gateway.core.periods import Period
-from gateway.core.pricing import Charges
+from gateway.core.money import format_micro
+from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Evaluated, Refusal
-from gateway.core.rows import LimitState
-from gateway.state.base import AccountState, Ask, BalanceSource, Hold
+from gateway.core.rows import LedgerEntry, LimitState
+from gateway.state.accounts import Accounts
+from gateway.state.base import (
+    AccountState,
+    Ask,
+    BalanceSource,
+    CountedHold,
+    Hold,
+    Posting,
+    Settlement,
+)
+from gateway.state.refusal import balance_row, cap_row, counter_row, refusal_of
 
-# A meter without an allowance is counted by calendar month and never refused.
-_UNLIMITED_PERIOD = Period("month")
 # Windows shorter than this are not kept across a restart: they are over by then.
 SAVED_PERIOD_MIN_US = 60_000_000
 # Subjects of one limit. A flood of new addresses or keys cannot take more than
@@ -29,81 +37,57 @@ COUNTERS_MAX = 100_000
 
 
 class MemoryState:
-    """Balances and counters of one process. `source` gives stored balances."""
+    """Balances and counters of one process. `source` gives what is stored."""
 
     def __init__(self, source: BalanceSource, counters_max: int = COUNTERS_MAX) -> None:
-        self._source = source
-        self._accounts: dict[str, AccountState] = {}
+        self._accounts = Accounts(source)
         self._counters: dict[str, dict[str, Counter]] = {}
         self._counters_max = counters_max
         self._unsaved: list[tuple[str, Counter]] = []
 
+    def use(self, book: Book) -> None:
+        """Take another book's meters."""
+        self._accounts.use(book)
+
     # -- accounts ---------------------------------------------------------
 
     def account(self, account: Account, plan: Plan) -> AccountState:
-        """The live state of an account, bound to its plan of this book.
+        """The live state of an account, bound to its effective plan of this book.
 
         A changed plan keeps the current balances where meter and period are
         the same; what changes counts from the next request on.
         """
-        state = self._accounts.get(account.id)
-        if state is None:
-            state = self._accounts[account.id] = AccountState(account, plan)
-        elif state.account != account or state.plan != plan:
-            state.account, state.plan = account, plan
-            for allowance in plan.allowances:
-                balance = state.balances.get(allowance.meter)
-                if balance is not None:
-                    _rebind(balance, allowance, account)
-        return state
+        return self._accounts.get(account, plan)
 
-    def accounts(self) -> Iterator[AccountState]:
-        return iter(self._accounts.values())
+    def accounts(self) -> list[AccountState]:
+        return self._accounts.all()
 
     def loaded(self, account_id: str) -> AccountState | None:
-        return self._accounts.get(account_id)
+        return self._accounts.loaded(account_id)
 
-    def evict_idle(self, shipped_seq: int, before_us: int) -> int:
-        """Forget accounts that the store knows as well as we do; how many."""
-        idle = [
-            account_id
-            for account_id, state in self._accounts.items()
-            if state.touched_us < before_us
-            and state.in_flight == 0
-            and state.last_seq <= shipped_seq
-        ]
-        for account_id in idle:
-            del self._accounts[account_id]
-        return len(idle)
+    def evict_idle(self, shipped_seq: int, before_us: int) -> set[str]:
+        """Forget accounts that the store knows as well as we do; their ids.
+
+        Whoever keeps an AccountState must let go of these in the same step.
+        """
+        return self._accounts.evict_idle(shipped_seq, before_us)
 
     def balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
         """The balance of the period that `now_us` is in; a new period begins full."""
         balance = state.balances.get(meter)
         # A clock that goes back stays in the period it has reached.
         if balance is None or now_us >= balance.end_us:
-            balance = self._load_balance(state, meter, now_us)
+            balance = self._accounts.load(state, meter, now_us)
         return balance
 
-    def _load_balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
-        allowance = next((a for a in state.plan.allowances if a.meter == meter), None)
-        period = allowance.period if allowance else _UNLIMITED_PERIOD
-        span = period.span(now_us, state.account.anchor_us)
-        balance = Balance(meter, span, None)
-        for row in self._source.balances(state.account.id):
-            if row.meter == meter and row.period_us == span.start_us:
-                balance.used, balance.topped_up = row.used, row.topped_up
-        if allowance is not None:
-            balance.granted = allowance.amount
-            balance.overage = allowance.on_exhausted == "overage"
-            balance.status = allowance.status
-        state.balances[meter] = balance
-        return balance
+    def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
+        """A ledger entry that is in the store changes the live figures, once."""
+        self._accounts.apply_entry(state, entry)
 
-    def top_up(self, state: AccountState, meter: str, amount: int, period_us: int) -> None:
-        """Add a stored top-up to the live balance of its period, if that is the current one."""
-        balance = state.balances.get(meter)
-        if balance is not None and balance.span.start_us == period_us:
-            balance.topped_up += amount
+    def overage_cost_micro(self, state: AccountState, now_us: int) -> int:
+        """What the account's overage of the current periods costs, holds included."""
+        rated = [a.meter for a in state.plan.allowances if a.overage is not None]
+        return sum(self.balance(state, meter, now_us).cost_micro() for meter in rated)
 
     # -- the decision -----------------------------------------------------
 
@@ -119,16 +103,33 @@ class MemoryState:
             if not counter.fits(now_us):
                 fits = False
         reserved: list[tuple[Balance, int]] = []
+        is_plain = not ask.counted and state.account.cap_micro is None
         for meter, amount in ask.charges:
             balance = state.balances.get(meter)
             # A clock that goes back stays in the period it has reached.
             if balance is None or now_us >= balance.end_us:
-                balance = self._load_balance(state, meter, now_us)
+                balance = self._accounts.load(state, meter, now_us)
             reserved.append((balance, amount))
-            if not balance.fits(amount):
+            if not balance.is_plain:
+                is_plain = False
+            elif not balance.fits(amount):
                 fits = False
+        if not is_plain:
+            return self._admit_with_care(ask, counters, reserved)
         if not fits:
-            return self._refusal(counters, reserved, now_us)
+            rows = [counter_row(counter, now_us) for counter in counters]
+            rows += [balance_row(balance, amount) for balance, amount in reserved]
+            return refusal_of(rows, [balance for balance, _ in reserved], now_us)
+        gauges = self._take(counters, ask)
+        for balance, amount in reserved:
+            balance.held += amount
+        state.in_flight += 1
+        state.touched_us = now_us
+        return Hold(state, reserved, counters, gauges)
+
+    def _take(self, counters: list[Counter], ask: Ask) -> list[Concurrency]:
+        """Count the request in every limit; those that are given back."""
+        now_us = ask.time_us
         gauges: list[Concurrency] = []
         for counter in counters:
             counter.take(now_us)
@@ -139,23 +140,95 @@ class MemoryState:
             elif counter.limit.period_us >= SAVED_PERIOD_MIN_US:
                 counter.is_unsaved = True
                 self._unsaved.append((_subject(counter.limit, ask), counter))
-        for balance, amount in reserved:
-            balance.held += amount
+        return gauges
+
+    def _admit_with_care(
+        self, ask: Ask, counters: list[Counter], reserved: list[tuple[Balance, int]]
+    ) -> Hold | Refusal:
+        """The decision where lots, caps, counters or a spending cap have a say."""
+        now_us, state = ask.time_us, ask.account
+        counted, needs = self._needs(ask, reserved)
+        caps = [(cap, needs[balance]) for balance, _ in reserved for cap in balance.caps]
+        rows = [counter_row(counter, now_us) for counter in counters]
+        rows += [balance_row(balance, amount) for balance, amount in needs.items()]
+        rows += [cap_row(cap, amount) for cap, amount in caps]
+        if state.account.cap_micro is not None and any(needs.values()):
+            cost = self.overage_cost_micro(state, now_us)
+            more = sum(b.cost_micro(amount) - b.cost_micro() for b, amount in needs.items())
+            rows.append(_spending_row(state.account.cap_micro, cost, more, now_us, reserved))
+        if any(row.refused for row in rows):
+            asked = [*needs, *(cap for cap, _ in caps)]
+            return refusal_of(rows, asked, now_us)
+        gauges = self._take(counters, ask)
+        for balance, amount in needs.items():
+            balance.hold(amount)
+        for cap, amount in caps:
+            cap.hold(amount)
         state.in_flight += 1
         state.touched_us = now_us
-        return Hold(state, reserved, counters, gauges)
+        return Hold(state, reserved, counters, gauges, counted, caps, is_plain=False)
 
-    def settle(self, hold: Hold, charges: Charges) -> None:
-        """Post `charges` in the order they were reserved."""
+    def _needs(
+        self, ask: Ask, reserved: list[tuple[Balance, int]]
+    ) -> tuple[list[CountedHold], dict[Balance, int]]:
+        """What each balance must have room for, counters and what they cost included."""
+        needs = {balance: 0 for balance, _ in reserved}
+        for balance, amount in reserved:
+            needs[balance] += amount
+        counted = []
+        for entry in ask.counted:
+            counter = self.balance(ask.account, entry.rule.counter, ask.time_us)
+            meter = next(b for b, _ in reserved if b.meter == entry.rule.meter)
+            before = counter.used + counter.held + needs.get(counter, 0)
+            cost = entry.rule.cost_of
+            needs[meter] += cost(before + entry.amount) - cost(before)
+            needs[counter] = needs.get(counter, 0) + entry.amount
+            counted.append(CountedHold(entry, counter, meter))
+        return counted, needs
+
+    def settlement(
+        self, hold: Hold, charges: Charges, counted: tuple[Counted, ...] = ()
+    ) -> Settlement:
+        """What the exact charges and counts come to; nothing changes."""
+        if hold.is_plain and all([balance.is_plain for balance, _ in hold.reserved]):
+            pairs = zip(hold.reserved, charges, strict=True)
+            return Settlement(tuple([(b.meter, n, b.span.start_us) for (b, _), (_, n) in pairs]))
+        held = {balance: amount for balance, amount in hold.reserved}
+        totals = {
+            balance: amount
+            for (balance, _), (_, amount) in zip(hold.reserved, charges, strict=True)
+        }
+        for one, entry in zip(hold.counted, counted, strict=True):
+            gone, charge = _uncount(one, entry.amount)
+            held[one.meter] += gone
+            totals[one.meter] += charge
+            held[one.counter] = held.get(one.counter, 0) + one.counted.amount
+            totals[one.counter] = totals.get(one.counter, 0) + entry.amount
+        for cap, amount in hold.caps:
+            held[cap] = amount
+            totals[cap] = next(n for b, n in totals.items() if b.meter == cap.meter)
+        moves = [(balance, held[balance], balance.split(n)) for balance, n in totals.items()]
+        postings = [_posting(balance, part) for balance, _, parts in moves for part in parts]
+        return Settlement(tuple(postings), moves)
+
+    def settle(self, hold: Hold, settlement: Settlement) -> None:
+        """Post what was worked out."""
         self._end(hold)
-        for (balance, held), (_, amount) in zip(hold.reserved, charges, strict=True):
-            balance.post(held, amount)
+        if settlement.moves is None:
+            for (balance, held), posting in zip(hold.reserved, settlement.postings, strict=True):
+                balance.post(held, posting[1])
+            return
+        for balance, held, parts in settlement.moves:
+            balance.pay(held, parts)
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
         self._end(hold)
-        for balance, held in hold.reserved:
+        gone = [(one.meter, _uncount(one, 0)[0]) for one in hold.counted]
+        for balance, held in (*hold.reserved, *gone, *hold.caps):
             balance.void(held)
+        for one in hold.counted:
+            one.counter.void(one.counted.amount)
 
     def _end(self, hold: Hold) -> None:
         assert hold.is_open, "a hold is settled or released once"
@@ -163,27 +236,6 @@ class MemoryState:
         hold.account.in_flight -= 1
         for gauge in hold.gauges:
             gauge.release()
-
-    def _refusal(
-        self,
-        counters: list[Counter],
-        reserved: list[tuple[Balance, int]],
-        now_us: int,
-    ) -> Refusal:
-        """Say what was looked at, and let the first limit that refuses speak."""
-        rows = [_counter_row(counter, now_us) for counter in counters]
-        rows += [_balance_row(balance, amount) for balance, amount in reserved]
-        first = next(row for row in rows if row.refused)
-        rows = [row if row is first else _not_refusing(row) for row in rows]
-        status = None
-        if first.kind == "budget":
-            code = "budget_exhausted"
-            status = next(b.status for b, _ in reserved if b.meter == first.name)
-        else:
-            code = "concurrency_limited" if first.kind == "concurrency" else "rate_limited"
-        # Never earlier than the reset: rounded up, and at least a second.
-        wait_s = max(1, -(-(first.reset_us - now_us) // 1_000_000))
-        return Refusal(code, status=status, retry_after_s=wait_s, limits=tuple(rows))
 
     # -- counters ---------------------------------------------------------
 
@@ -199,7 +251,7 @@ class MemoryState:
                 _make_room(subjects, ask.time_us)
             counter = subjects[subject] = COUNTERS[limit.algorithm](limit)
         elif counter.limit is not limit:
-            counter = subjects[subject] = _moved(counter, limit)
+            counter = subjects[subject] = _under(counter, limit)
         return counter
 
     def figures(self, limit: RateLimit, ask: Ask) -> Figures:
@@ -265,50 +317,47 @@ def _make_room(subjects: dict[str, Counter], now_us: int) -> None:
         del subjects[subject]
 
 
-def _moved(counter: Counter, limit: RateLimit) -> Counter:
-    """A counter under a changed limit: the count goes on where it can."""
-    fresh = COUNTERS[limit.algorithm](limit)
-    if type(fresh) is type(counter):
-        fresh.load(*counter.saved())
-    return fresh
+def _under(counter: Counter, limit: RateLimit) -> Counter:
+    """A counter under a changed limit: what it has counted stays, in flight too."""
+    kind = COUNTERS[limit.algorithm]
+    if type(counter) is not kind:
+        return kind(limit)
+    counter.bind(limit)
+    return counter
 
 
-def _rebind(balance: Balance, allowance: Allowance, account: Account) -> None:
-    if allowance.period.span(balance.span.start_us, account.anchor_us) == balance.span:
-        balance.granted = allowance.amount
-        balance.overage = allowance.on_exhausted == "overage"
-        balance.status = allowance.status
+def _uncount(held: CountedHold, amount: int) -> tuple[int, int]:
+    """When a held quantity becomes a posted one: what the meter's hold loses, and its charge.
+
+    The meter's hold for a counter belongs to all that is held on it together:
+    what one request gives back is only what no other one needs. Negative where
+    the others need more, because this one counted more than it had held.
+    """
+    counter, cost = held.counter, held.counted.rule.cost_of
+    used, all_held = counter.used, counter.held
+    before = cost(used + all_held) - cost(used)
+    charge = cost(used + amount) - cost(used)
+    after = cost(used + amount + all_held - held.counted.amount) - cost(used + amount)
+    return before - after, charge
 
 
-def _counter_row(counter: Counter, now_us: int) -> Evaluated:
-    figures = counter.figures(now_us)
+def _posting(balance: Balance, part: Part) -> Posting:
+    start_us = balance.span.start_us
+    if part.lot:
+        return balance.meter, part.amount, start_us, part.lot
+    return balance.meter, part.amount, start_us
+
+
+def _spending_row(
+    cap_micro: int, cost_micro: int, more_micro: int, now_us: int, asked: list[tuple[Balance, int]]
+) -> Evaluated:
+    """The spending cap: nothing that is charged passes once it is reached."""
     return Evaluated(
-        name=counter.limit.name,
-        kind="concurrency" if counter.limit.algorithm == "concurrency" else "rate",
-        limit=figures.limit,
-        used=figures.used,
-        remaining=figures.remaining,
-        reset_us=figures.reset_us,
-        refused=not counter.fits(now_us),
-    )
-
-
-def _balance_row(balance: Balance, amount: int) -> Evaluated:
-    limit = None if balance.granted is None else balance.granted + balance.topped_up
-    return Evaluated(
-        name=balance.meter,
-        kind="budget",
-        limit=limit,
-        used=balance.used + balance.held,
-        remaining=balance.remaining,
-        reset_us=balance.span.end_us,
-        refused=not balance.fits(amount),
-    )
-
-
-def _not_refusing(row: Evaluated) -> Evaluated:
-    if not row.refused:
-        return row
-    return Evaluated(
-        row.name, row.kind, row.limit, row.used, row.remaining, row.reset_us, refused=False
+        name="spending_cap",
+        kind="spending",
+        limit=format_micro(cap_micro),
+        used=format_micro(cost_micro),
+        remaining=format_micro(max(0, cap_micro - cost_micro)),
+        reset_us=max((balance.span.end_us for balance, _ in asked), default=now_us),
+        refused=cost_micro >= cap_micro or cost_micro + more_micro > cap_micro,
     )

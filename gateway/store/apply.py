@@ -18,7 +18,6 @@ from gateway.core.periods import HOUR_US
 
 ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
 PART_ROWS = ROW_STEPS[0]
-_FREE = (("", 0, 0),)
 _NOTHING = (0, 0, 0)
 
 T = TypeVar("T")
@@ -27,8 +26,8 @@ T = TypeVar("T")
 Key = tuple[int, int, str, str, int]
 Cell = tuple[int, int, int]
 Cells = dict[Key, Cell]
-# account, meter, period -> amount
-Used = dict[tuple[str, str, int], int]
+# account, meter, period, lot -> amount
+Used = dict[tuple[str, str, int, str], int]
 
 
 class Sums:
@@ -38,6 +37,8 @@ class Sums:
         self.cells: Cells = {}
         self.accounts: dict[int, str] = {}  # by label
         self.refusals: dict[tuple[str, int, str, str, str], int] = {}
+        # What lots beside the periods paid, and what further allowances count: not in the cells.
+        self.lots: Used = {}
 
 
 def apply_rows(connection: sqlite3.Connection, batch: Batch, sums: Sums) -> None:
@@ -53,10 +54,11 @@ def apply_rows(connection: sqlite3.Connection, batch: Batch, sums: Sums) -> None
 
 def apply_sums(connection: sqlite3.Connection, sums: Sums) -> None:
     """In parts: while a part's Python runs, the event loop waits for the interpreter."""
-    used: Used = {}
+    used = dict(sums.lots)
     for cells in _parts(sums.cells.items()):
         insert(connection, _ROLLUPS, _rollup_rows(cells, sums.accounts, used))
-    for balances in _parts(used.items()):
+    # A lot from which nothing was taken has no row: another lot may have paid it all.
+    for balances in _parts(row for row in used.items() if row[1]):
         insert(connection, _BALANCES, [v for key, amount in balances for v in (*key, amount)])
     for counts in _parts(sums.refusals.items()):
         insert(connection, _REFUSALS, [v for key, count in counts for v in (*key, count)])
@@ -82,17 +84,48 @@ def _take_apart(rows: list[EventRow], charges: list[Any], sums: Sums) -> list[An
         # fmt: on
         accounts[label.id] = label.account
         hour_us = time_us - time_us % HOUR_US
-        first = 1
-        for n, (meter, amount, period_us) in enumerate(posted or _FREE):
+        if len(posted) == 1 and len(posted[0]) == 3:  # nearly every event
+            meter, amount, period_us = posted[0]
             key = (label.id, hour_us, outcome, meter, period_us)
             r, e, a = cells.get(key, _NOTHING)
-            if posted:
-                charges += (seq, n, meter, amount, period_us)
-                cells[key] = (r + first, e + 1, a + amount)
-            else:
-                cells[key] = (r + 1, e, a)
-            first = 0
+            charges += (seq, 0, meter, amount, period_us, "")
+            cells[key] = (r + 1, e + 1, a + amount)
+        else:
+            _take_charges(seq, label, hour_us, outcome, posted, charges, sums)
     return events
+
+
+def _take_charges(
+    seq: int,
+    label: Label,
+    hour_us: int,
+    outcome: str,
+    posted: list[list[Any]],
+    charges: list[Any],
+    sums: Sums,
+) -> None:
+    """An event without charges, with several, or with one that another lot paid."""
+    cells, lots = sums.cells, sums.lots
+    seen: set[str] = set()
+    for n, (meter, amount, period_us, *rest) in enumerate(posted):
+        lot = rest[0] if rest else ""
+        charges += (seq, n, meter, amount, period_us, lot)
+        if lot:
+            used = (label.account, meter, period_us, lot)
+            lots[used] = lots.get(used, 0) + amount
+            if lot[0] == "@":
+                continue  # counted for a limit, not charged once more
+            # A cell sums over all lots; what this one paid is taken out of the own lot's sum.
+            own = (label.account, meter, period_us, "")
+            lots[own] = lots.get(own, 0) - amount
+        key = (label.id, hour_us, outcome, meter, period_us)
+        r, e, a = cells.get(key, _NOTHING)
+        cells[key] = (r + (not seen), e + (meter not in seen), a + amount)
+        seen.add(meter)
+    if not seen:
+        key = (label.id, hour_us, outcome, "", 0)
+        r, e, a = cells.get(key, _NOTHING)
+        cells[key] = (r + 1, e, a)
 
 
 def _rollup_rows(cells: list[tuple[Key, Cell]], accounts: dict[int, str], used: Used) -> list[Any]:
@@ -101,7 +134,7 @@ def _rollup_rows(cells: list[tuple[Key, Cell]], accounts: dict[int, str], used: 
     for (label, hour_us, outcome, meter, period_us), cell in cells:
         rows += (label, meter, period_us, hour_us, outcome, *cell)
         if cell[1]:
-            key = (accounts[label], meter, period_us)
+            key = (accounts[label], meter, period_us, "")
             used[key] = used.get(key, 0) + cell[2]
     return rows
 
@@ -135,14 +168,14 @@ def insert(connection: sqlite3.Connection, statement: Insert, values: Sequence[A
 
 
 _EVENTS = Insert("events", 14)
-_CHARGES = Insert("charges", 5)
+_CHARGES = Insert("charges", 6)
 _ROLLUPS = Insert(
     "rollups",
     8,
     "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
     " events = events + excluded.events, amount = amount + excluded.amount",
 )
-_BALANCES = Insert("balances", 4, "ON CONFLICT DO UPDATE SET used = used + excluded.used")
+_BALANCES = Insert("balances", 5, "ON CONFLICT DO UPDATE SET used = used + excluded.used")
 _REFUSALS = Insert("refusals", 6, "ON CONFLICT DO UPDATE SET count = count + excluded.count")
 _LABEL = (
     "INSERT INTO labels (account, user, project, key_id, caller, service, operation, route,"

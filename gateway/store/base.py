@@ -8,22 +8,11 @@ not know SQL.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
-from gateway.core.rows import BalanceRow, LimitState
-
-
-class Topup(NamedTuple):
-    id: str
-    account: str
-    meter: str
-    period_us: int
-    amount: int
-    reason: str
-    actor: str
-    time_us: int
+from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, LimitState, PlansVersion
 
 
 class StoreError(Exception):
@@ -42,7 +31,19 @@ class Store(Protocol):
     def key(self, digest: bytes) -> KeyRecord | None: ...
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        """Periods that began at `since_us` or later, and those of no period (0)."""
+        """Periods that began at `since_us` or later, those of no period (0), and all lots."""
+        ...
+
+    def entries(self, account_id: str) -> list[LedgerEntry]:
+        """The account's ledger, newest first."""
+        ...
+
+    def versions(self, account_id: str) -> list[AccountVersion]:
+        """The account's history, oldest first."""
+        ...
+
+    def plans(self) -> list[PlansVersion]:
+        """The plans' history, oldest first."""
         ...
 
     def limit_states(self, now_us: int) -> Iterator[LimitState]:

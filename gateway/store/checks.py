@@ -41,6 +41,7 @@ def recount(connection: sqlite3.Connection) -> Counts:
     for first in range(low, top + 1, SLICE):
         connection.execute(_RECOUNT_ROLLUPS, (first, first + SLICE - 1))
         connection.execute(_RECOUNT_BALANCES, (first, first + SLICE - 1))
+    connection.execute("DELETE FROM temp.used WHERE used = 0")  # nothing taken, no row
     return Counts(*connection.execute(_COUNTS).fetchall()[0])
 
 
@@ -53,15 +54,32 @@ def differences(connection: sqlite3.Connection) -> list[Difference]:
     return found
 
 
-def expected_balances(connection: sqlite3.Connection) -> dict[tuple[str, str, int], int]:
-    """After `recount`: used by (account, meter, period_us), from events and charges alone."""
-    rows = connection.execute("SELECT account, meter, period_us, used FROM temp.used").fetchall()
-    return {(account, meter, period_us): used for account, meter, period_us, used in rows}
+# (account, meter, period_us, lot) -> amount
+Counters = dict[tuple[str, str, int, str], int]
 
 
-def topped_up(connection: sqlite3.Connection) -> dict[tuple[str, str, int], int]:
-    sql = "SELECT account, meter, period_us, sum(amount) FROM topups GROUP BY 1, 2, 3"
-    return {(a, m, p): amount for a, m, p, amount in connection.execute(sql).fetchall()}
+def expected_balances(connection: sqlite3.Connection) -> Counters:
+    """After `recount`: used by (account, meter, period_us, lot), from events and charges alone.
+
+    Lots that live beside periods are summed over all of them, with period_us 0.
+    """
+    sql = """
+        SELECT account, meter, period_us, lot, used FROM temp.used
+        WHERE lot = '' OR substr(lot, 1, 1) = '@'
+        UNION ALL
+        SELECT account, meter, 0, lot, sum(used) FROM temp.used
+        WHERE lot != '' AND substr(lot, 1, 1) != '@' GROUP BY 1, 2, 4
+    """
+    return {tuple(key): used for *key, used in connection.execute(sql).fetchall()}  # type: ignore[misc]
+
+
+def topped_up(connection: sqlite3.Connection) -> Counters:
+    """What the ledger gave to the own lots of periods."""
+    sql = (
+        "SELECT account, meter, period_us, '', sum(amount) FROM ledger WHERE lot = ''"
+        " GROUP BY 1, 2, 3"
+    )
+    return {tuple(key): amount for *key, amount in connection.execute(sql).fetchall()}
 
 
 _TEMPORARY = (
@@ -69,8 +87,8 @@ _TEMPORARY = (
     "DROP TABLE IF EXISTS temp.used",
     "CREATE TABLE temp.sums (label, meter, period_us, hour_us, outcome, requests, events, amount,"
     " PRIMARY KEY (label, meter, period_us, hour_us, outcome)) WITHOUT ROWID",
-    "CREATE TABLE temp.used (account, meter, period_us, used,"
-    " PRIMARY KEY (account, meter, period_us)) WITHOUT ROWID",
+    "CREATE TABLE temp.used (account, meter, period_us, lot, used,"
+    " PRIMARY KEY (account, meter, period_us, lot)) WITHOUT ROWID",
 )
 _SPAN = """
     SELECT min(low), max(top) FROM (
@@ -79,21 +97,31 @@ _SPAN = """
         SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM charges
     )
 """
+# What counts in a further allowance ('@...') is no charge; what several lots paid is one.
 _RECOUNT_ROLLUPS = f"""
     INSERT INTO temp.sums
     SELECT e.label, coalesce(c.meter, ''), coalesce(c.period_us, 0),
            e.time_us - e.time_us % {HOUR_US}, e.outcome,
-           sum(coalesce(c.n, 0) = 0), count(c.seq), coalesce(sum(c.amount), 0)
-    FROM events e LEFT JOIN charges c ON c.seq = e.seq
+           sum(coalesce(c.is_request, 1)), sum(coalesce(c.is_event, 0)), coalesce(sum(c.amount), 0)
+    FROM events e LEFT JOIN (
+        SELECT *, NOT EXISTS (
+            SELECT 1 FROM charges o WHERE o.seq = charges.seq AND o.n < charges.n
+            AND substr(o.lot, 1, 1) != '@'
+        ) AS is_request, NOT EXISTS (
+            SELECT 1 FROM charges o WHERE o.seq = charges.seq AND o.n < charges.n
+            AND substr(o.lot, 1, 1) != '@' AND o.meter = charges.meter
+        ) AS is_event
+        FROM charges WHERE substr(lot, 1, 1) != '@'
+    ) c ON c.seq = e.seq
     WHERE e.seq BETWEEN ? AND ? GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
         events = events + excluded.events, amount = amount + excluded.amount
 """
 _RECOUNT_BALANCES = """
     INSERT INTO temp.used
-    SELECT e.account, c.meter, c.period_us, sum(c.amount)
+    SELECT e.account, c.meter, c.period_us, c.lot, sum(c.amount)
     FROM charges c JOIN events e ON e.seq = c.seq
-    WHERE c.seq BETWEEN ? AND ? GROUP BY 1, 2, 3
+    WHERE c.seq BETWEEN ? AND ? GROUP BY 1, 2, 3, 4
     ON CONFLICT DO UPDATE SET used = used + excluded.used
 """
 _COUNTS = """
@@ -116,8 +144,48 @@ def _compare(stored: str, again: str, keys: str, column: str) -> str:
     """
 
 
+# Lots of balances: '' and '@...' are of periods; others are brought by an entry of the same
+# name, or by a recurring one, whose lots have '@' and the instant they begin behind it.
+_IS_LOT = "b.lot != '' AND substr(b.lot, 1, 1) != '@'"
+_IS_OF_RECURRING = "l.every != '' AND substr({lot}, 1, length(l.id) + 1) = l.id || '@'"
+_UNKNOWN_LOTS = f"""
+    SELECT 'no entry brought lot ' || b.lot || ' of ' || b.account, 0, b.used FROM balances b
+    WHERE {_IS_LOT} AND NOT EXISTS (
+        SELECT 1 FROM ledger l WHERE l.account = b.account AND l.meter = b.meter AND l.lot = l.id
+        AND (l.id = b.lot OR {_IS_OF_RECURRING.format(lot="b.lot")})
+    )
+"""
+_UNKNOWN_CHANGES = f"""
+    SELECT 'no entry brought the lot of entry ' || c.id, 0, c.amount FROM ledger c
+    WHERE c.lot NOT IN ('', c.id) AND NOT EXISTS (
+        SELECT 1 FROM ledger l WHERE l.account = c.account AND l.meter = c.meter AND l.lot = l.id
+        AND (l.id = c.lot OR {_IS_OF_RECURRING.format(lot="c.lot")})
+    )
+"""
+_OVERDRAWN = """
+    SELECT 'lot ' || lot || ' of ' || account || ' overdrawn', granted, used FROM (
+        SELECT l.lot, l.account, sum(l.amount) AS granted, (
+            SELECT coalesce(sum(b.used), 0) FROM balances b
+            WHERE b.account = l.account AND b.lot = l.lot
+        ) AS used
+        FROM ledger l WHERE l.lot != '' AND l.every = '' AND EXISTS (
+            SELECT 1 FROM ledger g WHERE g.id = l.lot AND g.every = ''
+        ) GROUP BY l.account, l.lot
+    ) WHERE used > granted
+"""
+_OVERDRAWN_RECURRING = f"""
+    SELECT 'lot ' || lot || ' of ' || account || ' overdrawn', granted, used FROM (
+        SELECT b.lot, b.account, sum(b.used) AS used, max(l.amount) + (
+            SELECT coalesce(sum(c.amount), 0) FROM ledger c
+            WHERE c.account = b.account AND c.lot = b.lot
+        ) AS granted
+        FROM balances b JOIN ledger l ON l.account = b.account AND l.meter = b.meter
+            AND {_IS_OF_RECURRING.format(lot="b.lot")}
+        WHERE {_IS_LOT} GROUP BY b.account, b.lot
+    ) WHERE used > granted
+"""
 _ROLLUP_KEYS = "label meter period_us hour_us outcome"
-_BALANCE_KEYS = "account meter period_us"
+_BALANCE_KEYS = "account meter period_us lot"
 _CHECKS = (
     *(
         ("rollups", _compare("main.rollups", "temp.sums", _ROLLUP_KEYS, column))
@@ -143,4 +211,8 @@ _CHECKS = (
         "charges",
         "SELECT 'negative amount of charge ' || seq, 0, amount FROM charges WHERE amount < 0",
     ),
+    ("ledger", _UNKNOWN_LOTS),
+    ("ledger", _UNKNOWN_CHANGES),
+    ("ledger", _OVERDRAWN),
+    ("ledger", _OVERDRAWN_RECURRING),
 )

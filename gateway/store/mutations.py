@@ -1,4 +1,4 @@
-"""Changes of accounts, keys, top-ups and limit states.
+"""Changes of accounts, keys and limit states; store/ledger.py has the ledger's.
 
 Each function takes the writing connection inside a transaction: `shipper.submit` while a
 gateway runs, `SqliteSink.run` from the command line when none does. They raise
@@ -17,14 +17,14 @@ import orjson
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
 from gateway.core.rows import LimitState
-from gateway.core.units import AMOUNT_MAX
-from gateway.store.base import Topup
+from gateway.store.codec import dump_account
 from gateway.store.sqlite import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
 
 
 def insert_account(connection: sqlite3.Connection, account: Account, created_us: int) -> None:
     connection.execute(
-        "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO accounts (id, plan, anchor_us, title, disabled, terms, created_us)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (*_account_values(account), created_us),
     )
 
@@ -32,13 +32,17 @@ def insert_account(connection: sqlite3.Connection, account: Account, created_us:
 def update_account(connection: sqlite3.Connection, account: Account) -> bool:
     """Everything but the id; whether there is such an account."""
     account_id, *values = _account_values(account)
-    sql = "UPDATE accounts SET plan = ?, anchor_us = ?, title = ?, disabled = ? WHERE id = ?"
+    sql = (
+        "UPDATE accounts SET plan = ?, anchor_us = ?, title = ?, disabled = ?, terms = ?"
+        " WHERE id = ?"
+    )
     return connection.execute(sql, (*values, account_id)).rowcount == 1
 
 
-def list_accounts(connection: sqlite3.Connection) -> list[Account]:
-    sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts ORDER BY id"
-    return [account_of(row) for row in connection.execute(sql).fetchall()]
+def find_account(connection: sqlite3.Connection, account_id: str) -> Account | None:
+    sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ?"
+    rows = connection.execute(sql, (account_id,)).fetchall()
+    return account_of(rows[0]) if rows else None
 
 
 def insert_key(connection: sqlite3.Connection, key: KeyRecord) -> None:
@@ -76,29 +80,6 @@ def list_keys(connection: sqlite3.Connection, account: str | None = None) -> lis
     return [key_of(row) for row in rows]
 
 
-def insert_topup(connection: sqlite3.Connection, topup: Topup) -> bool:
-    """Whether it is new: the same id again changes nothing.
-
-    A negative amount takes back. Raises ValueError when the id was used for something
-    else, or for an amount beyond 53 bits.
-    """
-    if not -AMOUNT_MAX <= topup.amount <= AMOUNT_MAX:
-        raise ValueError(f"expected an amount of at most {AMOUNT_MAX}, found {topup.amount}")
-    sql = "INSERT INTO topups VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    if connection.execute(sql, topup).rowcount == 1:
-        return True
-    row = connection.execute("SELECT * FROM topups WHERE id = ?", (topup.id,)).fetchall()[0]
-    stored = Topup(*row)
-    if stored._replace(time_us=topup.time_us, reason=topup.reason, actor=topup.actor) != topup:
-        raise ValueError(f"top-up {topup.id} was already made with other values: {stored}")
-    return False
-
-
-def list_topups(connection: sqlite3.Connection, account: str) -> list[Topup]:
-    sql = "SELECT * FROM topups WHERE account = ? ORDER BY time_us, id"
-    return [Topup(*row) for row in connection.execute(sql, (account,)).fetchall()]
-
-
 def save_limit_states(
     connection: sqlite3.Connection, states: Iterable[LimitState], now_us: int
 ) -> None:
@@ -126,7 +107,9 @@ def log_audit(
 
 
 def _account_values(account: Account) -> tuple[Any, ...]:
-    return account.id, account.plan, account.anchor_us, account.title, int(account.disabled)
+    columns = ("id", "plan", "anchor_us", "title", "disabled")
+    values = (account.id, account.plan, account.anchor_us, account.title, int(account.disabled))
+    return *values, dump_account(account, without=columns)
 
 
 def _json(names: Iterable[object] | None) -> str | None:

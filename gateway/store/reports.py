@@ -30,7 +30,7 @@ _EVENT_COLUMNS = (
     " e.duration_us, e.upstream_us, e.request_id, l.book"
 )
 _CHARGES_AT = 15  # of an Event
-_EVENTS = f"SELECT {_EVENT_COLUMNS} FROM events e JOIN labels l ON l.id = e.label"
+EVENTS = f"SELECT {_EVENT_COLUMNS} FROM events e JOIN labels l ON l.id = e.label"
 
 
 class OperationRow(NamedTuple):
@@ -124,11 +124,11 @@ def read_activity(
             filters.append("(e.time_us, e.seq) >= (?, ?)")
             filter_values += floor
         sql = (
-            f"{_EVENTS} WHERE {' AND '.join([*where, *filters])}"
+            f"{EVENTS} WHERE {' AND '.join([*where, *filters])}"
             " ORDER BY e.time_us DESC, e.seq DESC LIMIT ?"
         )
         rows = connection.execute(sql, (*values, *filter_values, limit + 1)).fetchall()
-        events = _with_charges(connection, rows[:limit])
+        events = with_charges(connection, rows[:limit])
     if len(rows) > limit:
         return Page(events, Place(rows[limit - 1][2], rows[limit - 1][0]))
     return Page(events, floor)
@@ -140,10 +140,10 @@ def read_events_after(
     """Events in the order they were settled, and the sequence to go on from."""
     where = "e.seq > ?" if account is None else "e.seq > ? AND e.account = ?"
     values = (seq,) if account is None else (seq, account)
-    sql = f"{_EVENTS} WHERE {where} ORDER BY e.seq LIMIT ?"
+    sql = f"{EVENTS} WHERE {where} ORDER BY e.seq LIMIT ?"
     with read_snapshot(connection):
         rows = connection.execute(sql, (*values, limit)).fetchall()
-        events = _with_charges(connection, rows)
+        events = with_charges(connection, rows)
     return events, rows[-1][0] if rows else seq
 
 
@@ -192,10 +192,10 @@ def _floor(connection: sqlite3.Connection, where: list[str], values: list[Any]) 
     return Place(*rows[0]) if rows else None
 
 
-def _with_charges(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Event]:
+def with_charges(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Event]:
     charges: dict[int, list[Posted]] = {row[0]: [] for row in rows}
     sql = (
-        "SELECT seq, meter, amount, period_us FROM charges"
+        "SELECT seq, meter, amount, period_us, lot FROM charges"
         " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, n"
     )
     for seq, *posted in connection.execute(sql, (orjson.dumps(list(charges)).decode(),)).fetchall():

@@ -8,31 +8,52 @@ WAL. Must not write.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
-from gateway.core.rows import BalanceRow, LimitState
+from gateway.core.rows import (
+    AccountVersion,
+    BalanceRow,
+    LedgerEntry,
+    LimitState,
+    PlansVersion,
+)
 from gateway.store.base import StoreUnavailable
+from gateway.store.codec import load_account
 from gateway.store.connect import open_reader
+from gateway.store.ledger import account_versions, list_entries, plans_versions
 
-ACCOUNT_COLUMNS = "id, plan, anchor_us, title, disabled"
+T = TypeVar("T")
+
+ACCOUNT_COLUMNS = "id, plan, anchor_us, title, disabled, terms"
 KEY_COLUMNS = (
     *("id", "digest", "account", "user", "project", "name", "hint"),
     *("created_us", "expires_us", "revoked_us", "routes", "networks"),
 )
 SELECT_KEY = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
+# Sought meter by meter: an account of hourly periods has thousands of rows a year.
 _BALANCES = """
-    SELECT meter, period_us, sum(used), sum(topped_up) FROM (
-        SELECT meter, period_us, used, 0 AS topped_up FROM balances WHERE account = ?1
+    WITH RECURSIVE meters(meter) AS (
+        SELECT min(meter) FROM balances WHERE account = ?1
         UNION ALL
-        SELECT meter, period_us, 0, amount FROM topups WHERE account = ?1
-    ) WHERE period_us = 0 OR period_us >= ?2 GROUP BY meter, period_us
+        SELECT (SELECT min(meter) FROM balances WHERE account = ?1 AND meter > meters.meter)
+        FROM meters WHERE meter IS NOT NULL
+    )
+    SELECT b.meter, b.period_us, b.lot, b.used FROM meters CROSS JOIN balances b
+        ON b.account = ?1 AND b.meter = meters.meter AND b.period_us >= ?2
+    UNION ALL
+    SELECT b.meter, b.period_us, b.lot, b.used FROM meters CROSS JOIN balances b
+        ON b.account = ?1 AND b.meter = meters.meter AND b.period_us = 0
+    WHERE ?2 > 0 AND (b.lot = '' OR substr(b.lot, 1, 1) = '@')
+    UNION ALL
+    SELECT meter, period_us, lot, used FROM balances INDEXED BY balances_by_lot
+    WHERE account = ?1 AND lot != '' AND substr(lot, 1, 1) != '@' AND period_us < ?2
 """
 
 
@@ -42,6 +63,7 @@ class SqliteStore:
     def __init__(self, path: str | Path) -> None:
         """Raises StoreError when there is no store of this version."""
         self._connection = open_reader(Path(path))
+        self._plans: tuple[tuple[Any, ...], list[PlansVersion]] | None = None
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -59,6 +81,25 @@ class SqliteStore:
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
         return [BalanceRow(*row) for row in self._ask(_BALANCES, (account_id, since_us))]
+
+    def entries(self, account_id: str) -> list[LedgerEntry]:
+        return self._read(lambda connection: list_entries(connection, account_id))
+
+    def versions(self, account_id: str) -> list[AccountVersion]:
+        return self._read(lambda connection: account_versions(connection, account_id))
+
+    def plans(self) -> list[PlansVersion]:
+        """Kept while the configuration stays the same: they are asked for at every period."""
+        count = self._ask("SELECT count(*), max(from_us) FROM plans_versions", ())[0]
+        if self._plans is None or self._plans[0] != count:
+            self._plans = (count, self._read(plans_versions))
+        return self._plans[1]
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return read(self._connection)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
     def _ask(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
@@ -84,8 +125,10 @@ def read_balances(
 
 def account_of(row: tuple[Any, ...]) -> Account:
     """From ACCOUNT_COLUMNS."""
-    account_id, plan, anchor_us, title, disabled = row
-    return Account(account_id, plan, anchor_us, title, bool(disabled))
+    account_id, plan, anchor_us, title, disabled, terms = row
+    return load_account(
+        terms, id=account_id, plan=plan, anchor_us=anchor_us, title=title, disabled=bool(disabled)
+    )
 
 
 def key_of(row: tuple[Any, ...]) -> KeyRecord:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from gateway.store import checks
 from gateway.store.checks import Difference
 
-# (account, meter, period_us) -> amount in smallest units
-Counters = Mapping[tuple[str, str, int], int]
+# (account, meter, period_us, lot) -> amount in smallest units; period_us is 0 for lots that
+# live beside periods
+Counters = Mapping[tuple[str, str, int, str], int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,13 @@ def test_create_show_list(admin: Admin, account: str) -> None:
         "plan": "small",
         "disabled": False,
         "cycle_start": "1970-01-05T00:00:00Z",
+        "seats": 1,
+        "overage": None,
+        "cap": None,
+        "timezone": "UTC",
+        "settings": {},
+        "allowances": {},
+        "limits": {},
         "declared": False,
     }
     listed = admin.get("/accounts", limit="1000")

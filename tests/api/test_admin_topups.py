@@ -22,7 +22,7 @@ def test_a_topup_counts_with_the_next_request(api: Stage, admin: Admin, account:
     assert [status_of(api, who) for _ in range(3)] == [200, 200, 429]
     figures = api.gateway.settled_usage(who)
     assert (figures["used"], figures["limit"], figures["topped_up"]) == (7, 7, 2)
-    assert admin.get("/topups", account=account)["items"] == [made]
+    assert admin.get("/ledger", account=account)["items"] == [made]
 
 
 def test_same_idempotency_key_adds_once(api: Stage, admin: Admin, account: str) -> None:
@@ -115,7 +115,7 @@ def test_400_says_what_was_expected_and_found(
     reply = admin.ask("POST", "/topups", body)
     assert reply.status == 400, reply
     assert detail in reply.document["detail"]
-    assert admin.get("/topups", account=account)["items"] == []
+    assert admin.get("/ledger", account=account)["items"] == []
 
 
 def test_404_for_an_account_that_is_not_there(admin: Admin) -> None:

@@ -72,7 +72,7 @@ def test_audit_and_events_of_an_empty_store(offline: Run) -> None:
 def test_audit_ends_with_1_when_figures_differ(offline: Run, tmp_path: Path) -> None:
     assert offline("accounts", "list").code == 0
     with sqlite3.connect(tmp_path / "data" / "tallygate.db") as store:
-        store.execute("INSERT INTO balances VALUES ('acme', 'coins', 0, 7)")
+        store.execute("INSERT INTO balances VALUES ('acme', 'coins', 0, '', 7)")
     store.close()
     audited = offline("audit")
     assert audited.code == 1

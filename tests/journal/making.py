@@ -60,7 +60,8 @@ def event(number: int, **changes: Any) -> Event:
 
 def plain(made: Event) -> tuple[Any, ...]:
     """As the request path hands it over."""
-    return tuple(tuple(map(tuple, v)) if isinstance(v, tuple) else v for v in made)
+    postings = tuple(tuple(p) if p.lot else tuple(p[:3]) for p in made.charges)
+    return tuple(postings if isinstance(v, tuple) else v for v in made)
 
 
 def write(journal: Journal, made: Event) -> int:

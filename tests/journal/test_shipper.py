@@ -228,18 +228,18 @@ def test_changes_run_between_batches_and_answer(tmp_path: Path) -> None:
             assert shipper.submit(count).result(10) == 1
             with pytest.raises(sqlite3.IntegrityError):
                 shipper.submit(insert_twice).result(10)
-            assert shipper.submit(topups).result(10) == 0  # rolled back as a whole
+            assert shipper.submit(members).result(10) == 0  # rolled back as a whole
         with pytest.raises(RuntimeError, match="stopped"):
             shipper.submit(count).result(10)
 
 
 def insert_twice(connection: sqlite3.Connection) -> None:
     for _ in range(2):
-        connection.execute("INSERT INTO topups VALUES ('t1', 'acc', 'coins', 0, 5, '', '', 0)")
+        connection.execute("INSERT INTO members VALUES ('acc', 'ann', 'owner')")
 
 
-def topups(connection: sqlite3.Connection) -> int:
-    number: int = connection.execute("SELECT count(*) FROM topups").fetchall()[0][0]
+def members(connection: sqlite3.Connection) -> int:
+    number: int = connection.execute("SELECT count(*) FROM members").fetchall()[0][0]
     return number
 
 

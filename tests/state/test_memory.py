@@ -12,8 +12,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.limits import RateLimit
 from gateway.core.periods import WEEK_US, Period
+from gateway.core.pricing import Counted
 from gateway.core.refusals import Refusal
-from gateway.core.rows import BalanceRow
+from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
 from gateway.state.base import AccountState, Hold
 from gateway.state.memory import MemoryState
 
@@ -29,6 +30,15 @@ class NoStore:
     def balances(self, account_id: str) -> Iterable[BalanceRow]:
         return ()
 
+    def entries(self, account_id: str) -> list[LedgerEntry]:
+        return []
+
+    def versions(self, account_id: str) -> list[AccountVersion]:
+        return []
+
+    def plans(self) -> list[PlansVersion]:
+        return []
+
 
 @dataclass
 class Asking:
@@ -41,6 +51,9 @@ class Asking:
     project: str = "p"
     source: str = "127.0.0.1"
     route_name: str = "r"
+    counted: tuple[Counted, ...] = ()
+    event_id: str = "e"
+    request_id: str = "e"
 
 
 def fresh(plan: Plan = PLAN) -> tuple[MemoryState, AccountState]:
@@ -66,7 +79,7 @@ def test_the_first_limit_in_order_refuses_and_all_are_shown() -> None:
     for _ in range(8):
         hold = state.admit(Asking(account, S, (), PLAN.limits))
         assert isinstance(hold, Hold)
-        state.settle(hold, ())
+        state.settle(hold, state.settlement(hold, ()))
     refused = state.admit(Asking(account, S, (("coins", 21), ("credits", 6)), PLAN.limits))
     assert isinstance(refused, Refusal) and refused.code == "rate_limited"
     shown = [(row.name, row.kind, row.refused) for row in refused.limits]
@@ -88,7 +101,7 @@ def test_a_hold_belongs_to_the_period_it_was_taken_in() -> None:
     hold = state.admit(Asking(account, first.end_us - 1, (("coins", 20),)))
     assert isinstance(hold, Hold)
     assert state.balance(account, "coins", first.end_us).remaining == 20
-    state.settle(hold, (("coins", 20),))
+    state.settle(hold, state.settlement(hold, (("coins", 20),)))
     assert state.balance(account, "coins", first.end_us).used == 0
     assert hold.reserved[0][0].used == 20
 
@@ -102,6 +115,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.state, self.account = fresh()
         self.now_us = 1_000 * WEEK_US
+        self.entries = 0
         self.open: list[Hold] = []
         self.requests: list[int] = []
 
@@ -130,7 +144,7 @@ class Machine(RuleBasedStateMachine):
         self.open.remove(hold)
         if is_settled:
             charges = tuple((b.meter, amount) for b, amount in hold.reserved)
-            self.state.settle(hold, charges)
+            self.state.settle(hold, self.state.settlement(hold, charges))
         else:
             self.state.release(hold)
 
@@ -141,7 +155,12 @@ class Machine(RuleBasedStateMachine):
     @rule(amount=st.integers(1, 10))
     def top_up(self, amount: int) -> None:
         balance = self.state.balance(self.account, "coins", self.now_us)
-        self.state.top_up(self.account, "coins", amount, balance.span.start_us)
+        self.entries += 1
+        entry = LedgerEntry(
+            *(f"t{self.entries}", "acme", "coins", "topup", "", balance.span.start_us, amount),
+            *(self.now_us, None, 0, "", 0, "", "ops", self.now_us),
+        )
+        self.state.apply_entry(self.account, entry)
 
     def _figures(self) -> dict[str, tuple[int, int, int]]:
         rows = {}

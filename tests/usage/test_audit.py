@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.core.events import Posted, Refused
+from gateway.core.rows import LedgerEntry
 from gateway.journal.shipper import Shipper
-from gateway.store import checks, mutations
-from gateway.store.base import Topup
+from gateway.store import checks
+from gateway.store.ledger import insert_entry
 from gateway.store.sink import SqliteSink
 from gateway.usage.audit import AuditReport, audit
 from tests.journal.making import (
@@ -64,8 +65,8 @@ TAMPERED = [
     ("rollups", "UPDATE charges SET amount = amount + 1 WHERE seq = 4"),
     ("balances", "UPDATE charges SET period_us = 5 WHERE seq = 4"),
     ("balances", "DELETE FROM charges WHERE seq = 4"),
-    ("charges", "INSERT INTO charges VALUES (3, 0, 'coins', 1, 0)"),
-    ("charges", "INSERT INTO charges VALUES (4, 1, 'gold', -1, 0)"),
+    ("charges", "INSERT INTO charges VALUES (3, 0, 'coins', 1, 0, '')"),
+    ("charges", "INSERT INTO charges VALUES (4, 1, 'gold', -1, 0, '')"),
     ("rollups", "DELETE FROM events WHERE seq = 4"),
     ("rollups", "DELETE FROM events WHERE seq = 2"),
     ("rollups", "UPDATE events SET outcome = 'free' WHERE seq = 4"),
@@ -79,7 +80,7 @@ TAMPERED = [
     ("rollups", "INSERT INTO rollups VALUES (1, 'coins', 7, 7, 'charged', 0, 0, 0)"),
     ("balances", "UPDATE balances SET used = used - 1 WHERE account = 'acc1'"),
     ("balances", "DELETE FROM balances WHERE account = 'acc1'"),
-    ("balances", "INSERT INTO balances VALUES ('acc9', 'coins', 0, 0)"),
+    ("balances", "INSERT INTO balances VALUES ('acc9', 'coins', 0, '', 0)"),
     ("meta", "UPDATE meta SET applied_seq = 3"),
 ]
 
@@ -97,24 +98,26 @@ def test_live_counters_are_compared(sink: SqliteSink) -> None:
     right = checks.expected_balances(snapshot)
     snapshot.close()
     assert run(sink, used=right).is_clean
-    key = ("acc1", "coins", WEEK_US)
-    report = run(sink, used=right | {key: right[key] + 1, ("acc9", "coins", 0): 0})
+    key = ("acc1", "coins", WEEK_US, "")
+    report = run(sink, used=right | {key: right[key] + 1, ("acc9", "coins", 0, ""): 0})
     assert [(d.table, d.expected + 1) for d in report.differences] == [("counters", right[key] + 1)]
     assert report.counters == len(right) + 1
 
 
 def test_live_topups_are_compared(sink: SqliteSink) -> None:
-    topup = Topup("t1", "acc1", "coins", WEEK_US, 50, "", "", 1)
-    sink.run(lambda connection: mutations.insert_topup(connection, topup))
-    assert run(sink, topped_up={("acc1", "coins", WEEK_US): 50}).is_clean
-    sink.connection.execute("UPDATE topups SET amount = 51")
-    report = run(sink, topped_up={("acc1", "coins", WEEK_US): 50})
+    entry = LedgerEntry(
+        *("t1", "acc1", "coins", "topup", "", WEEK_US, 50, WEEK_US, None, 0, "", 0, "", "ops", 1)
+    )
+    sink.run(lambda connection: insert_entry(connection, entry))
+    assert run(sink, topped_up={("acc1", "coins", WEEK_US, ""): 50}).is_clean
+    sink.connection.execute("UPDATE ledger SET amount = 51")
+    report = run(sink, topped_up={("acc1", "coins", WEEK_US, ""): 50})
     assert [difference.table for difference in report.differences] == ["topped_up"]
 
 
 def test_a_live_system_proves_its_counters(tmp_path: Path) -> None:
     """Counters are kept as the gateway keeps them, writing goes on during the audit."""
-    live: dict[tuple[str, str, int], int] = {}
+    live: dict[tuple[str, str, int, str], int] = {}
     with (
         store(tmp_path) as sink,
         opened(tmp_path) as journal,
@@ -124,8 +127,8 @@ def test_a_live_system_proves_its_counters(tmp_path: Path) -> None:
             for number in range(300):
                 made = event(number)
                 write(journal, made)
-                for meter, amount, period_us in made.charges:
-                    key = (made.account, meter, period_us)
+                for meter, amount, period_us, lot in made.charges:
+                    key = (made.account, meter, period_us, lot)
                     live[key] = live.get(key, 0) + amount
             report = prove(
                 shipper,

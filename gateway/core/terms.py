@@ -1,0 +1,202 @@
+"""Terms: which allowance an account has in which period.
+
+Question: what was granted, given how account and plans changed over time?
+One pure answer, used by the hot state that decides and by the reports that
+tell, so that both say the same. Rules: seats, amounts of an account's own and
+edited plans count at once, also for the current period; another plan's
+allowances begin with the next period, unless the plan that was left says
+`at_once` or had no such allowance. Instants are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from gateway.core.book import Account, Allowance, Plan
+from gateway.core.ledger import OWN_LOT, Lot
+from gateway.core.limits import RateLimit
+from gateway.core.periods import EVER_US, Period, Span
+from gateway.core.rows import AccountVersion, LedgerEntry, PlansVersion
+
+NEVER_BILLED = ("trial", "off", "free", "enterprise")
+NOT_ENFORCED = ("trial", "off")
+CARRY_PERIODS_MAX = 120  # how far back unused units can have come from
+
+
+def effective_plan(plan: Plan, account: Account) -> Plan:
+    """The plan with what is the account's own: seats, amounts, limits, overage."""
+    own_amounts = dict(account.allowances)
+    allowances = tuple(
+        _effective(allowance, plan, account, own_amounts) for allowance in plan.allowances
+    )
+    quotas = dict(account.limits)
+    own_limits = [
+        _with_quota(settable.limit, quotas.get(settable.limit.name, settable.default))
+        for settable in plan.settable
+    ]
+    limits = (*plan.limits, *(limit for limit in own_limits if limit is not None))
+    if allowances == plan.allowances and limits == plan.limits:
+        return plan
+    return replace(plan, allowances=allowances, limits=limits)
+
+
+def _effective(
+    allowance: Allowance, plan: Plan, account: Account, own_amounts: dict[str, int]
+) -> Allowance:
+    amount = allowance.amount
+    if allowance.settable:
+        amount = own_amounts.get(allowance.meter, amount)
+    if allowance.per_seat:
+        amount *= account.seats
+    action = allowance.on_exhausted
+    if plan.billing in NOT_ENFORCED:
+        action = "overage"
+    elif plan.billing in NEVER_BILLED:
+        action = "block"
+    elif account.overage is not None:
+        action = "overage" if account.overage else "block"
+    rate = None if plan.billing in NEVER_BILLED else allowance.overage
+    if (amount, action, rate) == (allowance.amount, allowance.on_exhausted, allowance.overage):
+        return allowance
+    return replace(allowance, amount=amount, on_exhausted=action, overage=rate, per_seat=False)
+
+
+def _with_quota(limit: RateLimit, quota: int) -> RateLimit | None:
+    """A settable limit as an account has it; None: unlimited."""
+    if quota == 0:
+        return None
+    window_s = max(1, limit.period_us // 1_000_000)
+    policy = f'"{limit.name}";q={quota};w={window_s}'.encode()
+    return replace(limit, quota=quota, burst=quota, policy=policy)
+
+
+class Timeline(NamedTuple):
+    """How an account and the plans changed, oldest first."""
+
+    accounts: Sequence[AccountVersion]
+    plans: Sequence[PlansVersion]
+
+    def account_at(self, at_us: int) -> Account | None:
+        """As it was at an instant; before it was made, as it was made."""
+        found = None
+        for version in self.accounts:
+            if found is not None and version.from_us > at_us:
+                break
+            found = version.account
+        return found
+
+    def plan_at(self, name: str, at_us: int) -> Plan | None:
+        """A plan as it was at an instant, or as it was when it was first known."""
+        found = None
+        for version in self.plans:
+            if found is not None and version.from_us > at_us:
+                break
+            found = version.plans.get(name, found)
+        return found
+
+    def granting_plan(self, meter: str, span: Span, at_us: int) -> str | None:
+        """The name of the plan whose allowance counts in a period, as of an instant in it."""
+        current = base = None
+        for version in self.accounts:
+            name = version.account.plan
+            if base is None or version.from_us <= span.start_us:
+                current = base = name
+            elif version.from_us <= at_us and name != current:
+                if self._begins_at_once(current or "", name, meter, version.from_us):
+                    base = name
+                current = name
+        return base
+
+    def _begins_at_once(self, left: str, taken: str, meter: str, at_us: int) -> bool:
+        old, new = self.plan_at(left, at_us), self.plan_at(taken, at_us)
+        if old is None or old.on_leave == "at_once":
+            return True
+        had, has = own_allowance(old, meter), own_allowance(new, meter)
+        return had is None or has is None or had.period != has.period
+
+
+def own_allowance(plan: Plan | None, meter: str) -> Allowance | None:
+    """The allowance that a meter's units come from."""
+    if plan is None:
+        return None
+    return next((a for a in plan.allowances if a.meter == meter), None)
+
+
+def allowance_in(
+    timeline: Timeline, plan: Plan, account: Account, meter: str, span: Span, at_us: int
+) -> Allowance | None:
+    """The own allowance of a meter in a period, given the account's effective plan now.
+
+    What happens when it is gone is always the present plan's.
+    """
+    now = own_allowance(plan, meter)
+    name = timeline.granting_plan(meter, span, at_us)
+    if name is None or name == account.plan or now is None:
+        return now
+    before = timeline.plan_at(name, at_us)
+    if before is None:
+        return now
+    granted = own_allowance(effective_plan(before, account), meter)
+    return now if granted is None else replace(now, amount=granted.amount)
+
+
+def allowance_of_past(timeline: Timeline, meter: str, span: Span) -> Allowance | None:
+    """The own allowance of a period that is over: as it was at its end."""
+    last_us = span.end_us - 1
+    account = timeline.account_at(last_us)
+    if account is None:
+        return None
+    plan = timeline.plan_at(account.plan, last_us)
+    if plan is None:
+        return None
+    effective = effective_plan(plan, account)
+    return allowance_in(timeline, effective, account, meter, span, last_us)
+
+
+def lots_of(entries: Iterable[LedgerEntry], meter: str, now_us: int) -> list[Lot]:
+    """The lots beside the periods, expired ones too; nothing used of them yet."""
+    lots: dict[str, Lot] = {}
+    changes: dict[str, int] = {}
+    for entry in entries:
+        if entry.meter != meter or entry.lot == OWN_LOT:
+            continue
+        if entry.lot != entry.id:
+            changes[entry.lot] = changes.get(entry.lot, 0) + entry.amount
+        elif entry.every:
+            lot = occurrence(entry, now_us)
+            if lot is not None:
+                lots[lot.id] = lot
+        else:
+            lots[entry.id] = Lot(
+                entry.id,
+                entry.kind,
+                entry.amount,
+                starts_us=entry.starts_us,
+                expires_us=EVER_US if entry.expires_us is None else entry.expires_us,
+                priority=entry.priority,
+                time_us=entry.time_us,
+            )
+    for lot_id, amount in changes.items():
+        if lot_id in lots:
+            lots[lot_id].amount += amount
+    return list(lots.values())
+
+
+def occurrence(entry: LedgerEntry, now_us: int) -> Lot | None:
+    """The lot that a recurring grant gives for the period of an instant, or the next one."""
+    at_us = max(now_us, entry.starts_us)
+    end_us = EVER_US if entry.expires_us is None else entry.expires_us
+    if at_us >= end_us:
+        return None
+    span = Period(entry.every).span(at_us, entry.starts_us)  # type: ignore[arg-type]
+    return Lot(
+        f"{entry.id}@{span.start_us}",
+        entry.kind,
+        entry.amount,
+        starts_us=max(span.start_us, entry.starts_us),
+        expires_us=min(span.end_us, end_us),
+        priority=entry.priority,
+        time_us=entry.time_us,
+    )

@@ -1,0 +1,171 @@
+"""A request body that a price looks into: JSON, form fields, JUnit results.
+
+Question: what does the body say, exactly once and within limits? Invariant: a
+body that cannot be read for certain is `Unpriceable`, never free: broken JSON
+or XML, an unknown or false compression, more than `most` bytes once unpacked.
+Must not know routes or prices.
+"""
+
+from __future__ import annotations
+
+import zlib
+from email.parser import BytesParser
+from email.policy import HTTP
+from urllib.parse import parse_qs
+from xml.parsers import expat
+
+import orjson
+
+from gateway.core.figures import Figure, look_up
+from gateway.core.pricing import Unpriceable
+
+FIELDS_MAX = 1_000  # of a form
+XML_SPACE = b" \t\r\n\xef\xbb\xbf"
+ENCODINGS = ("gzip", "x-gzip", "deflate")
+
+
+class RequestBody:
+    """One body, parsed at most once in each way. `data` is as the client sent it."""
+
+    __slots__ = ("plain", "content_type", "_document", "_fields", "_results", "_parts")
+
+    def __init__(self, data: bytes, content_type: str, encoding: str, most: int) -> None:
+        """Raises Unpriceable when it cannot be unpacked."""
+        self.plain = unpack(data, encoding, most)
+        self.content_type = content_type
+        self._document: object = _UNREAD
+        self._fields: dict[str, list[str]] | None = None
+        self._results: int | None = None
+        self._parts: list[tuple[str, bytes]] | None = None
+
+    def read(self, sources: frozenset[str]) -> None:
+        """Parse what these figure sources will ask for. Raises Unpriceable."""
+        if not self.plain.strip():
+            return
+        is_xml = any(data.lstrip(XML_SPACE).startswith(b"<") for _, data in self.parts())
+        if "request.junit" in sources and is_xml:
+            self.results()
+        elif sources & {"request.json", "request.items"}:
+            self.document()
+        elif "request.junit" in sources:
+            raise Unpriceable("expected a JUnit XML document")
+        if "request.form" in sources:
+            self.fields()
+
+    def document(self) -> object:
+        """The JSON document; None for an empty body or an XML one."""
+        if self._document is _UNREAD:
+            text = self.plain.strip(XML_SPACE)
+            if not text or text.startswith(b"<"):
+                self._document = None
+            else:
+                try:
+                    self._document = orjson.loads(text)
+                except orjson.JSONDecodeError as exc:
+                    raise Unpriceable(f"expected a JSON document: {exc}") from None
+        return self._document
+
+    def items(self, figure: Figure) -> int | None:
+        """How many entries the list at the path has."""
+        found = look_up(self.document(), figure.steps)
+        return len(found) if isinstance(found, list) else None
+
+    def fields(self) -> dict[str, list[str]]:
+        """Form fields by name, from a urlencoded or multipart body."""
+        if self._fields is None:
+            if self.content_type.startswith("multipart/"):
+                self._fields = {}
+                for name, data in self.parts():
+                    self._fields.setdefault(name, []).append(data.decode("utf-8", "replace"))
+            else:
+                try:
+                    text = self.plain.decode()
+                    self._fields = parse_qs(text, keep_blank_values=True, max_num_fields=FIELDS_MAX)
+                except ValueError as exc:
+                    raise Unpriceable(f"expected a form: {exc}") from None
+        return self._fields
+
+    def results(self) -> int | None:
+        """Test cases in the JUnit documents of the body; None where there is none."""
+        if self._results is None:
+            found = [d for _, d in self.parts() if d.lstrip(XML_SPACE).startswith(b"<")]
+            if not found:
+                return None
+            self._results = sum(count_results(document) for document in found)
+        return self._results
+
+    def parts(self) -> list[tuple[str, bytes]]:
+        """The parts of a multipart body as (name, data); of any other, the body itself."""
+        if self._parts is None:
+            self._parts = [("", self.plain)]
+            if self.content_type.startswith("multipart/"):
+                self._parts = _multipart(self.plain, self.content_type)
+        return self._parts
+
+
+class _Unread:
+    """Marks a document that nobody has asked for."""
+
+
+_UNREAD = _Unread()
+
+
+def unpack(data: bytes, encoding: str, most: int) -> bytes:
+    """The body without its Content-Encoding. Raises Unpriceable."""
+    coding = encoding.strip().lower()
+    if coding in ("", "identity"):
+        return data
+    if coding not in ENCODINGS:
+        known = "gzip, deflate or no compression"
+        raise Unpriceable(f"Content-Encoding: expected {known}, found {coding[:40]!r}")
+    # deflate is zlib's format (RFC 9110 8.4.1.2); 47 takes either and checks the sums.
+    unpacker = zlib.decompressobj(47)
+    try:
+        plain = unpacker.decompress(data, most + 1)
+        done = unpacker.eof and not unpacker.unused_data
+    except zlib.error as exc:
+        raise Unpriceable(f"expected a whole {coding} body: {exc}") from None
+    if len(plain) > most:
+        raise Unpriceable(f"expected at most {most} bytes once unpacked")
+    if not done:
+        raise Unpriceable(f"expected one whole {coding} body")
+    return plain
+
+
+def count_results(document: bytes) -> int:
+    """The `testcase` elements of a JUnit XML document. Raises Unpriceable.
+
+    Nothing is built and no entity is expanded: a document type is refused.
+    """
+    count = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal count
+        count += name.rpartition(":")[2] == "testcase"
+
+    def refuse(*_: object) -> None:
+        raise Unpriceable("expected JUnit XML without a document type")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(document.lstrip(), True)
+    except expat.ExpatError as exc:
+        raise Unpriceable(f"expected a JUnit XML document: {exc}") from None
+    return count
+
+
+def _multipart(data: bytes, content_type: str) -> list[tuple[str, bytes]]:
+    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
+    message = BytesParser(policy=HTTP).parsebytes(head + data)
+    if not message.is_multipart() or message.defects:
+        raise Unpriceable("expected a whole multipart body")
+    parts: list[tuple[str, bytes]] = []
+    for part in message.iter_parts():
+        name = part.get_param("name", "", header="content-disposition")
+        content = part.get_payload(decode=True)
+        parts.append((str(name), content if isinstance(content, bytes) else b""))
+        if len(parts) > FIELDS_MAX:
+            raise Unpriceable(f"expected at most {FIELDS_MAX} parts")
+    return parts
