@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from gateway.api.fields import (
     Fields,
@@ -25,7 +24,7 @@ from gateway.api.fields import (
 from gateway.api.operations import PAGE_FIELDS, Call, Change, Operations, Paging, Reply
 from gateway.api.pages import accounts_after
 from gateway.api.problem import ApiProblem, expected, unknown_name
-from gateway.config.fields import parse_identity, parse_name, parse_text
+from gateway.config.fields import parse_identity, parse_name, parse_text, parse_timezone
 from gateway.config.models_access import MONDAY_US
 from gateway.config.problems import Expected
 from gateway.core.book import Account, Book, Plan
@@ -301,18 +300,6 @@ def _quota_parser(plan: Plan) -> Callable[[str, object], int]:
         return int(value)  # type: ignore[call-overload, no-any-return]
 
     return parse
-
-
-def parse_timezone(value: object) -> str:
-    """A name of the IANA time zone database."""
-    form = "a time zone such as UTC or Europe/Kyiv"
-    if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise Expected(form)
-    try:
-        ZoneInfo(value)
-    except (OSError, ValueError):
-        raise Expected(form) from None
-    return value
 
 
 def parse_dollars(value: object) -> int:

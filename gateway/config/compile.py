@@ -5,8 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 
-from gateway.config.compile_access import compile_accounts, compile_identify, compile_keys
-from gateway.config.compile_limits import compile_limits, compile_meters, compile_plans
+from gateway.config.compile_access import (
+    compile_accounts,
+    compile_identify,
+    compile_keys,
+    compile_members,
+    compile_operators,
+)
+from gateway.config.compile_limits import compile_limits, compile_meters
+from gateway.config.compile_plans import compile_plans, compile_settings
 from gateway.config.compile_routes import (
     compile_routes,
     compile_unmatched,
@@ -14,6 +21,7 @@ from gateway.config.compile_routes import (
     pattern_of,
     usage_api,
 )
+from gateway.config.compile_views import compile_views
 from gateway.config.draft import Draft
 from gateway.config.models import ListenerModel
 from gateway.config.sources import Document
@@ -36,6 +44,9 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     config = draft.config
     upstreams = compile_upstreams(draft)
     plans = compile_plans(draft)
+    settings = compile_settings(draft)
+    views = compile_views(draft)
+    operators = compile_operators(draft)
     accounts = compile_accounts(draft)
     routes = compile_routes(draft, upstreams)
     unmatched = compile_unmatched(draft, upstreams)
@@ -56,12 +67,12 @@ def compile_book(draft: Draft, version: str) -> Book | None:
         table=RouteTable.compile((pattern_of(route), route) for route in routes),
         unmatched=unmatched,
         plans=plans,
-        settings={},
-        roles=(),
-        members={},
-        views=(),
-        operators={},
-        money_rounding="half_up",
+        settings=settings,
+        roles=tuple(config.roles),
+        members=compile_members(draft),
+        views=views,
+        operators=operators,
+        money_rounding=config.money.rounding,
         default_plan=config.default_plan,
         accounts=accounts,
         keys=keys,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from gateway.config.compile_plans import own_terms
 from gateway.config.draft import Draft, Where
 from gateway.config.environment import read_secret
-from gateway.config.models_access import CookieModel, KeyModel, SourceModel
+from gateway.config.models_access import AccountModel, CookieModel, KeyModel, SourceModel
+from gateway.config.models_plans import dollars
 from gateway.config.problems import Expected
-from gateway.core.book import Account, CredentialSource, Identify
+from gateway.core.book import Account, CredentialSource, Identify, OperatorToken
 from gateway.core.identity import KeyRecord
 
 SECRET_BYTES_MIN = 16  # of an HMAC key: 128 bits
@@ -103,9 +105,43 @@ def compile_accounts(draft: Draft) -> dict[str, Account]:
         if plan is None and not draft.has("default_plan"):
             draft.absent(path, "`plan:`", "there is no default_plan")
         accounts[name] = Account(
-            name, plan or "", model.cycle_start, model.title or name, model.disabled
+            name,
+            plan or "",
+            model.cycle_start,
+            model.title or name,
+            model.disabled,
+            seats=model.seats,
+            overage=None if model.overage is None else model.overage == "on",
+            cap_micro=_cap_micro(draft, model, path),
+            timezone=model.timezone,
+            **own_terms(draft, name, model, plan),  # type: ignore[arg-type]
         )
     return accounts
+
+
+def _cap_micro(draft: Draft, model: AccountModel, path: Where) -> int | None:
+    if model.cap is None:
+        return None
+    micro = dollars(model.cap)
+    if micro is None:
+        draft.expected((*path, "cap"), "dollars with at most 6 digits behind the point")
+    return micro
+
+
+def compile_members(draft: Draft) -> dict[str, dict[str, str]]:
+    """Declared members: roles by account and user."""
+    return {
+        name: dict(model.members) for name, model in draft.config.accounts.items() if model.members
+    }
+
+
+def compile_operators(draft: Draft) -> dict[bytes, OperatorToken]:
+    """Operator tokens by SHA-256; names and hashes are unique."""
+    models = draft.config.admin.tokens
+    path: Where = ("admin", "tokens")
+    draft.each_once("token name", ((m.name, (*path, i, "name")) for i, m in enumerate(models)))
+    draft.each_once("hash", ((m.hash.hex(), (*path, i, "hash")) for i, m in enumerate(models)))
+    return {model.hash: OperatorToken(model.name, model.role) for model in models}
 
 
 def compile_keys(draft: Draft) -> dict[bytes, KeyRecord]:

@@ -1,71 +1,23 @@
-"""Meters, prices, limits and plans -> the book's integers.
-
-Every amount becomes a whole number of its meter's smallest unit here, or a
-problem that says why it cannot.
-"""
+"""Meters and limits -> the book's integers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 
 from gateway.config.draft import Draft, Where
-from gateway.config.models_limits import AllowanceModel, LimitModel
-from gateway.config.problems import Expected
-from gateway.config.quantities import in_units
-from gateway.core.book import Allowance, Meter, Plan
+from gateway.config.models_limits import LimitModel
+from gateway.core.book import Meter
 from gateway.core.limits import RateLimit
 from gateway.core.periods import Period
-from gateway.core.pricing import FREE, Charge, Price
 
 _SECOND_US = 1_000_000
 
 
 def compile_meters(draft: Draft) -> dict[str, Meter]:
     return {
-        name: Meter(name, model.decimals, model.title or name)
+        name: Meter(name, model.decimals, model.title or name, Period(model.per))
         for name, model in draft.config.meters.items()
     }
-
-
-def compile_price(draft: Draft, amounts: Mapping[str, Decimal], path: Where) -> Price:
-    """A fixed price; parts that have a problem are left out."""
-    charges = []
-    for meter, amount in amounts.items():
-        units = _units(draft, meter, amount, (*path, meter))
-        if units:
-            charges.append(Charge(meter, units))
-    return Price(tuple(charges)) if charges else FREE
-
-
-def _units(draft: Draft, meter: str, amount: Decimal, path: Where) -> int:
-    """An amount in smallest units; 0 after a problem."""
-    model = draft.config.meters.get(meter)
-    if model is None:  # said by check_references
-        return 0
-    try:
-        return in_units(amount, model.decimals)
-    except Expected as exc:
-        draft.refuse(path, exc)
-        return 0
-
-
-def compile_plans(draft: Draft) -> dict[str, Plan]:
-    plans = {}
-    for name, model in draft.config.plans.items():
-        path: Where = ("plans", name)
-        allowances = tuple(
-            _allowance(draft, meter, entry, (*path, "allowances", meter))
-            for meter, entry in model.allowances.items()
-        )
-        limits = compile_limits(draft, model.limits, (*path, "limits"), f"plan/{name}")
-        plans[name] = Plan(name, allowances, limits)
-    return plans
-
-
-def _allowance(draft: Draft, meter: str, model: AllowanceModel, path: Where) -> Allowance:
-    amount = _units(draft, meter, model.amount, (*path, "amount"))
-    return Allowance(meter, amount, Period(model.per), model.when_exhausted, model.status)
 
 
 def compile_limits(
@@ -82,6 +34,10 @@ def compile_limits(
 def _limit(
     draft: Draft, name: str, model: LimitModel, path: Where, limit_id: str
 ) -> RateLimit | None:
+    if model.settable is not None:
+        hint = "only a plan's limits can be each account's own"
+        draft.expected((*path, "settable"), "no `settable:` here", hint)
+        return None
     if model.concurrent is not None:
         return _concurrency(draft, name, model, path, limit_id)
     if model.rate is None:

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from dataclasses import replace
 
-from gateway.config.compile_limits import compile_limits, compile_price
+from gateway.config.compile_limits import compile_limits
+from gateway.config.compile_prices import (
+    PriceModel,
+    check_counters,
+    compile_condition,
+    compile_price,
+)
 from gateway.config.draft import Draft, Where
 from gateway.config.models_routes import (
     CallerModel,
@@ -19,13 +25,18 @@ from gateway.config.models_routes import (
     UnmatchedModel,
     UpstreamModel,
 )
-from gateway.config.problems import Mark, quoted
+from gateway.config.problems import Mark, did_you_mean, quoted
 from gateway.config.references import unnamed_route
 from gateway.core.book import CallerKind, HeaderEdits, Route, Upstream, UsageApi
 from gateway.core.pricing import Price
 from gateway.core.routes import Pattern, TemplateError, find_conflicts, parse_template
 
 UNMATCHED_NAME = "unmatched"
+# Outcomes that the request path gives by itself (proxy/settle.py).
+OUTCOMES = frozenset(
+    ("charged", "free", "not_charged", "continued", "client_gone", "upstream_error",
+     "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error", "gateway_error")
+)  # fmt: skip
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -68,10 +79,22 @@ def compile_routes(draft: Draft, upstreams: Mapping[str, Upstream]) -> tuple[Rou
     patterns = _patterns(draft)
     _check_reachable(draft, names, patterns)
     _check_own_paths(draft, patterns)
-    compiled = (
-        _route(draft, model, names[index], index, upstreams) for index, model in enumerate(models)
+    compiled = [_route(draft, m, names[index], index, upstreams) for index, m in enumerate(models)]
+    routes = {index: route for index, route in enumerate(compiled) if route is not None}
+    check_counters(
+        draft,
+        {
+            ("routes", index, "price"): price
+            for index, route in routes.items()
+            for price in route.prices.values()
+        },
     )
-    return tuple(route for route in compiled if route is not None)
+    return tuple(
+        replace(route, methods=pattern.methods, template=pattern.template)
+        for index, route in routes.items()
+        for (at, _), pattern in patterns.items()
+        if at == index
+    )
 
 
 def pattern_of(route: Route) -> Pattern:
@@ -95,7 +118,7 @@ def _names(draft: Draft) -> list[str]:
                 draft.expected(path, "another name", "it is what no route names")
             names.append(model.name)
             continue
-        stem = unnamed_route(model.match.text, model.host)
+        stem = unnamed_route(model.match[0].text, model.host)
         name, count = stem, 1
         while name in taken:
             count += 1
@@ -105,21 +128,32 @@ def _names(draft: Draft) -> list[str]:
     return names
 
 
-def _patterns(draft: Draft) -> dict[int, Pattern]:
-    """The conditions of the routes whose templates can be compiled, by index."""
+# A route, and which of its matches.
+Spot = tuple[int, int]
+
+
+def _match_at(draft: Draft, spot: Spot) -> Where:
+    """Where a match of a route stands: alone, or in a list."""
+    path: Where = ("routes", spot[0], "match")
+    return (*path, spot[1]) if draft.has(*path, spot[1]) else path
+
+
+def _patterns(draft: Draft) -> dict[Spot, Pattern]:
+    """The conditions of the routes whose templates can be compiled."""
     patterns = {}
     for index, model in enumerate(draft.config.routes):
-        match = model.match
-        try:
-            parse_template(match.template)
-        except TemplateError as exc:
-            mark = draft.at("routes", index, "match")
-            place = _inside(draft, mark, match.text, match.template_at + exc.offset)
-            found = quoted(match.template)
-            draft.problems.expected(place, "a path template", found, exc.message)
-            continue
         headers = tuple((name.lower(), value) for name, value in model.headers.items())
-        patterns[index] = Pattern(match.methods, model.host, match.template, headers)
+        for number, match in enumerate(model.match):
+            spot = (index, number)
+            try:
+                parse_template(match.template)
+            except TemplateError as exc:
+                mark = draft.at(*_match_at(draft, spot))
+                place = _inside(draft, mark, match.text, match.template_at + exc.offset)
+                found = quoted(match.template)
+                draft.problems.expected(place, "a path template", found, exc.message)
+                continue
+            patterns[spot] = Pattern(match.methods, model.host, match.template, headers)
     return patterns
 
 
@@ -128,7 +162,8 @@ def _route(
 ) -> Route | None:
     path: Where = ("routes", index)
     upstream = upstreams.get(model.upstream)  # None: said by check_references
-    prices = _prices(draft, model.price, model.callers, path)
+    prices = _prices(draft, model, model.callers, path, name)
+    _check_conditions(draft, model, path)
     limits = compile_limits(draft, model.limits, (*path, "limits"), f"route/{name}")
     parameter, project = _project(draft, model, path)
     if upstream is None:
@@ -138,9 +173,7 @@ def _route(
         operation=model.operation or name,
         upstream=upstream,
         prices=prices,
-        methods=model.match.methods,
         host=model.host,
-        template=model.match.template,
         headers=tuple((header.lower(), value) for header, value in model.headers.items()),
         limits=limits,
         max_body_bytes=_max_body(draft, model.max_body),
@@ -148,6 +181,11 @@ def _route(
         pass_credential=model.pass_credential,
         source=str(draft.at(*path)),
         project=project,
+        requires=tuple(model.requires.items()),
+        send_settings=tuple(model.send.items()),
+        inspect_max_bytes=model.inspect_max,
+        drain_timeout_s=model.drain_timeout / 1e6,
+        interval_s=model.interval / 1e6,
     )
 
 
@@ -168,22 +206,51 @@ def _inside(draft: Draft, mark: Mark, text: str, offset: int) -> Mark:
 
 def _prices(
     draft: Draft,
-    price: Mapping[str, Decimal] | None,
+    model: RouteModel | UnmatchedModel,
     callers: Mapping[CallerKind, CallerModel],
     path: Where,
+    name: str,
 ) -> dict[str, Price]:
     """A price for each kind of caller that is let in."""
-    common = None if price is None else compile_price(draft, price, (*path, "price"))
+
+    def compiled(price: PriceModel, where: Where) -> Price:
+        return compile_price(draft, price, where, model, name)
+
+    common = None if model.price is None else compiled(model.price, (*path, "price"))
     prices: dict[str, Price] = {}
-    for kind, model in callers.items():
-        if model.price is not None:
-            prices[kind] = compile_price(draft, model.price, (*path, "callers", kind, "price"))
+    for kind, caller in callers.items():
+        if caller.price is not None:
+            prices[kind] = compiled(caller.price, (*path, "callers", kind, "price"))
         elif common is not None:
             prices[kind] = common
         else:
             hint = "traffic without a price is a decision"
             draft.absent(path, f"`price: free` or amounts{_for(kind, callers)}", hint)
     return prices
+
+
+def _check_conditions(draft: Draft, model: RouteModel | UnmatchedModel, path: Where) -> None:
+    """What `charge_when`, `outcomes`, `requires` and `send` name is there."""
+    compile_condition(draft, model.charge_when, (*path, "charge_when"))
+    for name, condition in model.outcomes.items():
+        where: Where = (*path, "outcomes", name)
+        compile_condition(draft, condition, where)
+        if name in OUTCOMES:
+            draft.expected(where, "a name that no other outcome has", f"known: {sorted(OUTCOMES)}")
+    if isinstance(model, UnmatchedModel):
+        return
+    settings = draft.config.settings
+    for name, value in model.requires.items():
+        known = settings.get(name)
+        if known is None:
+            hint = did_you_mean(name, list(settings)) or "see `settings:`"
+            draft.expected((*path, "requires", name), f"a known setting, not {name!r}", hint)
+        elif value not in known.values:
+            draft.expected((*path, "requires", name), f"one of {', '.join(known.values)}")
+    for header, name in model.send.items():
+        if name not in settings:
+            hint = did_you_mean(name, list(settings)) or "see `settings:`"
+            draft.expected((*path, "send", header), "the name of a setting", hint)
 
 
 def _for(kind: str, callers: Mapping[CallerKind, CallerModel]) -> str:
@@ -200,33 +267,36 @@ def _project(draft: Draft, model: RouteModel, path: Where) -> tuple[str | None, 
         if "{" in model.project or "}" in model.project:
             draft.expected(where, "one {parameter} of the path, or a text without braces")
         return None, model.project
-    parameters = _PARAMETER.findall(model.match.template)
-    if found[1] not in parameters:
+    parameters = _PARAMETER.findall(model.match[0].template)
+    if any(found[1] not in _PARAMETER.findall(match.template) for match in model.match):
         names = [f"{{{name}}}" for name in parameters]
         hint = draft.problems.nearest(model.project, names) or "the path has none"
         draft.expected(where, "a {parameter} of the path", hint)
     return found[1], ""
 
 
-def _check_reachable(draft: Draft, names: list[str], patterns: dict[int, Pattern]) -> None:
+def _check_reachable(draft: Draft, names: list[str], patterns: dict[Spot, Pattern]) -> None:
     """Routes that can never be reached, with the place of the one that takes all."""
     places = list(patterns)
     for conflict in find_conflicts(list(patterns.values())):
-        by = places[conflict.by_index]
+        by, _ = places[conflict.by_index]
         hint = f"{conflict.kind}: {conflict.message}; {names[by]!r} at {draft.at('routes', by)}"
-        path: Where = ("routes", places[conflict.index], "match")
+        path = _match_at(draft, places[conflict.index])
         draft.expected(path, "a route that can be reached", hint)
 
 
-def _check_own_paths(draft: Draft, patterns: dict[int, Pattern]) -> None:
+def _check_own_paths(draft: Draft, patterns: dict[Spot, Pattern]) -> None:
     """Routes that our own usage API would answer instead."""
     api = usage_api(draft)
     ours = {api.summary_path, api.activity_path} if api.enabled else set()
-    for index, pattern in patterns.items():
+    ours |= {view.path for view in draft.config.views}
+    for spot, pattern in patterns.items():
         takes_get = not pattern.methods or not pattern.methods.isdisjoint({"GET", "HEAD"})
         if takes_get and pattern.template.rstrip("/") in ours:
-            hint = "move ours with usage_api: {path: ...}"
-            path: Where = ("routes", index, "match")
+            views = {view.path for view in draft.config.views}
+            ours_is = "path of the view" if pattern.template in views else "usage_api: {path: ...}"
+            hint = f"move ours with {ours_is}"
+            path = _match_at(draft, spot)
             draft.expected(path, "a path that is not the usage API's", hint)
 
 
@@ -251,7 +321,8 @@ def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route 
         draft.absent(path, "`upstream:`", "action: pass needs one")
     else:
         upstream = upstreams.get(model.upstream)
-    prices = _prices(draft, model.price, _callers(model), path)
+    prices = _prices(draft, model, _callers(model), path, UNMATCHED_NAME)
+    _check_conditions(draft, model, path)
     if upstream is None:
         return None
     return Route(
@@ -261,6 +332,9 @@ def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route 
         prices=prices,
         max_body_bytes=_max_body(draft, model.max_body),
         source=str(draft.at(*path)),
+        inspect_max_bytes=model.inspect_max,
+        drain_timeout_s=model.drain_timeout / 1e6,
+        interval_s=model.interval / 1e6,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.core.book import Book, Meter, Route, Upstream
-from gateway.core.pricing import Price
+from gateway.core.pricing import Condition, Price, Rule
 from gateway.core.routes import Match, Pattern, RouteTable, host_matches, parse_template
 from gateway.core.target import Target, parse_target
 from gateway.core.units import format_amount
@@ -105,10 +105,45 @@ def price_text(price: Price, meters: Mapping[str, Meter]) -> str:
     """`free`, or amounts such as `1.50 coins + 2 tokens`."""
     if price.is_free:
         return "free"
-    return " + ".join(
+    fixed = [
         f"{format_amount(amount, meters[meter].decimals)} {meter}"
         for meter, amount in price.charges
-    )
+    ]
+    text = " + ".join([*fixed, *(rule_text(rule, meters) for rule in price.rules)])
+    if price.charge_when:
+        text += f", when {_condition_text(price.charge_when)}"
+    for name, condition in price.outcomes:
+        text += f", {name} and free when {_condition_text(condition)}"
+    return text
+
+
+def rule_text(rule: Rule, meters: Mapping[str, Meter]) -> str:
+    """`1 coins per 10 request.json:steps`: a measured price in words."""
+    unit, counted = meters[rule.meter].unit, " or ".join(map(str, rule.of)) or "request"
+    if rule.tiers:
+        text = f"{rule.meter} by {counted} in {len(rule.tiers)} tiers of {rule.counter}"
+    else:
+        n, d = rule.rate[0] * rule.counter_unit, rule.rate[1] * unit
+        text = (
+            f"{n} {rule.meter} per {d} {counted}" if d != 1 else f"{n} {rule.meter} per {counted}"
+        )
+        if rule.counter:
+            text += f", carried over in {rule.counter}"
+    for table in rule.tables:
+        text += f" x {table.by}"
+    return text + (f" when {_condition_text(rule.when)}" if rule.when else "")
+
+
+def _condition_text(condition: Condition) -> str:
+    texts = []
+    for test in condition:
+        if test.none_of:
+            texts.append(f"{test.figure} is not {' or '.join(sorted(test.none_of))}")
+        elif test.any_of:
+            texts.append(f"{test.figure} is {' or '.join(sorted(test.any_of))}")
+        else:
+            texts.append(f"{test.figure} is there")
+    return " and ".join(texts)
 
 
 def prices_text(route: Route, meters: Mapping[str, Meter]) -> str:

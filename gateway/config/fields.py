@@ -12,11 +12,12 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import PlainValidator, WithJsonSchema
 
 from gateway.config import quantities
-from gateway.config.problems import Expected
+from gateway.config.problems import Expected, did_you_mean
 from gateway.core.book import Network
 
 TEXT_CHARS_MAX = 200  # titles and operations stand in tables
@@ -132,6 +133,18 @@ def parse_host(value: object) -> str:
     name, mark, port = host.rpartition(":")
     hint = f"did you mean {name}?" if mark and port.isdigit() and _HOST.fullmatch(name) else ""
     raise Expected("a host without port, such as api.example.com or *.example.com", hint=hint)
+
+
+def parse_timezone(value: object) -> str:
+    """A name of the IANA time zone database."""
+    form = "a time zone such as UTC or Europe/Kyiv"
+    if not isinstance(value, str) or not 0 < len(value) <= 64:
+        raise Expected(form)
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError):
+        raise Expected(form, hint=did_you_mean(value, available_timezones())) from None
+    return value
 
 
 def parse_network(value: object) -> Network:

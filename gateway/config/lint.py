@@ -16,6 +16,7 @@ def lint(draft: Draft, book: Book, warnings: Problems) -> None:
     """Add every warning about a book that compiled."""
     _routes(draft, book, warnings)
     _prices(draft, warnings)
+    _reserves(draft, book, warnings)
     _callers(draft, book, warnings)
     _network(draft, book, warnings)
     _upstreams(draft, book, warnings)
@@ -28,7 +29,8 @@ def free_kinds(route: Route) -> list[str]:
 
 
 def _all_routes(draft: Draft, book: Book) -> Iterator[tuple[Route, Where]]:
-    for index, route in enumerate(book.routes):
+    by_source = {route.source: route for route in book.routes}  # one may have several matches
+    for index, route in enumerate(by_source.values()):
         yield route, ("routes", index)
     if book.unmatched is not None:
         yield book.unmatched, ("unmatched",)
@@ -61,8 +63,25 @@ def _prices(draft: Draft, warnings: Problems) -> None:
             if found.missing is not None or found.value == "free":
                 continue
             amounts = found.value.values() if isinstance(found.value, dict) else [found.value]
+            if any(isinstance(amount, dict | list) for amount in amounts):
+                continue
             if all(str(amount).strip("0.") == "" for amount in amounts):
                 warnings.add(found.mark, "a price of 0: write `free` to say that it is meant")
+
+
+def _reserves(draft: Draft, book: Book, warnings: Problems) -> None:
+    """A cost that nobody sets aside: parallel requests can pass a budget by it."""
+    for route, path in _all_routes(draft, book):
+        rules = {rule.id: rule for price in route.prices.values() for rule in price.rules}
+        for rule in rules.values():
+            late = bool(rule.of) and all(figure.at == "answer" for figure in rule.of)
+            reserve = rule.reserve
+            if late and not (reserve.of or reserve.average or reserve.otherwise[0]):
+                warnings.add(
+                    draft.at(*path),
+                    f"{route.name!r} reserves nothing for {rule.of[0]}: parallel requests can "
+                    "pass a budget by what they have not been charged yet",
+                )
 
 
 def _callers(draft: Draft, book: Book, warnings: Problems) -> None:

@@ -22,6 +22,33 @@ class Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class OneOrMore:
+    """Annotation of a list: one entry may stand for a list of one."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler(core_schema)
+        return {"anyOf": [several.get("items", {}), {"minItems": 1, **several}]}
+
+
+def as_list(value: object) -> object:
+    """One entry is a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+class OrForms:
+    """Annotation of a mapping: these scalars may stand for it, and it is not empty."""
+
+    def __init__(self, *forms: JsonSchemaValue) -> None:
+        self._forms = forms
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [*self._forms, {"minProperties": 1, **handler(core_schema)}]}
+
+
 class ShortModel(Model):
     """A mapping that may be written shorter: `long_form` says what that means.
 

@@ -23,9 +23,11 @@ from gateway.config.fields import (
     Token,
 )
 from gateway.config.model import Model, ShortModel
-from gateway.config.models_access import AccountModel, IdentifyModel, KeyModel
-from gateway.config.models_limits import LimitModel, MeterModel, PlanModel
+from gateway.config.models_access import AccountModel, AdminModel, IdentifyModel, KeyModel
+from gateway.config.models_limits import LimitModel, MeterModel
+from gateway.config.models_plans import MoneyModel, PlanModel, SettingModel
 from gateway.config.models_routes import ErrorModel, RouteModel, UnmatchedModel, UpstreamModel
+from gateway.config.models_views import ViewModel
 
 
 class TlsModel(Model):
@@ -194,6 +196,19 @@ class Config(Model):
         default_factory=dict, description="What an account may use, by name."
     )
     default_plan: str | None = Field(default=None, description="Plan of accounts that name none.")
+    settings: dict[Name, SettingModel] = Field(
+        default_factory=dict, description="What each account may have its own way, by name."
+    )
+    roles: list[Name] = Field(
+        default_factory=lambda: ["owner", "admin", "member"],
+        description="Of members of accounts. Default: [owner, admin, member].",
+    )
+    admin: AdminModel = Field(default_factory=AdminModel, description="Who may use the admin API.")
+    money: MoneyModel = Field(default_factory=MoneyModel, description="How invoices are rounded.")
+    views: list[ViewModel] = Field(
+        default_factory=list,
+        description="Answers of your own shape, made from usage figures, never charged.",
+    )
     accounts: dict[Name, AccountModel] = Field(
         default_factory=dict, description="Accounts by id; more can be made at run time."
     )

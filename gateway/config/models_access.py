@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from gateway.config.fields import (
+    Amount,
     Digest,
     HeaderName,
     Identity,
@@ -17,8 +18,10 @@ from gateway.config.fields import (
     SettableHeader,
     Text,
     Token,
+    parse_timezone,
 )
 from gateway.config.model import Model, ShortModel
+from gateway.config.quantities import QUOTA_MAX
 
 # 1970-01-05 was a Monday: weeks begin on Mondays, 00:00 UTC, unless an account says otherwise.
 MONDAY_US = 4 * 86_400 * 1_000_000
@@ -103,6 +106,47 @@ class AccountModel(Model):
         description="Anchor of weekly periods. Default: 1970-01-05T00:00:00Z, so Mondays, UTC.",
     )
     disabled: bool = Field(default=False, description="Refuse every call of this account.")
+    seats: int = Field(
+        default=1, ge=0, le=1_000_000, description="Of allowances per seat. Default: 1."
+    )
+    overage: Literal["on", "off"] | None = Field(
+        default=None, description="Past the allowances: go on or block. Default: as the plan says."
+    )
+    cap: Amount | None = Field(
+        default=None, description="Dollars of overage in a calendar month. Default: no cap."
+    )
+    timezone: Annotated[str, PlainValidator(parse_timezone), WithJsonSchema({"type": "string"})] = (
+        Field(default="UTC", description="Of its days, weekdays and months. Default: UTC.")
+    )
+    settings: dict[Name, Text] = Field(
+        default_factory=dict, description="Values of settings that are not the default."
+    )
+    allowances: dict[Name, Amount] = Field(
+        default_factory=dict, description="Amounts instead of the plan's, where it is settable."
+    )
+    limits: dict[Name, Annotated[int, Field(ge=0, le=QUOTA_MAX)]] = Field(
+        default_factory=dict, description="Numbers for the plan's settable limits; 0: unlimited."
+    )
+    members: dict[Identity, Name] = Field(
+        default_factory=dict, description="Users and their roles."
+    )
+
+
+class OperatorModel(Model):
+    """Who may use the admin API, by the hash of a token."""
+
+    name: Name = Field(description="Shown in the audit log.")
+    role: Literal["admin", "billing", "support", "reader"] = Field(
+        description="admin: everything. billing: plans, seats, units, caps. support: keys, "
+        "settings, members. reader: reads."
+    )
+    hash: Digest = Field(description='"sha256:" and the SHA-256 of the token in hexadecimal.')
+
+
+class AdminModel(Model):
+    """The operators of the admin API, beside the command line of this machine."""
+
+    tokens: list[OperatorModel] = Field(default_factory=list, description="Default: none.")
 
 
 class KeyModel(Model):

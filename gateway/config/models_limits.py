@@ -1,4 +1,4 @@
-"""Models of what is counted and limited: meters, prices, limits, plans.
+"""Models of what is counted and limited: meters and limits.
 
 Only the shape is judged here; whether names exist and amounts fit their meter
 is the compiler's.
@@ -6,15 +6,14 @@ is the compiler's.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from gateway.config.fields import Amount, Name, RateField, Text
+from gateway.config.fields import RateField, Text
 from gateway.config.model import Model, ShortModel
-from gateway.config.problems import Expected
+from gateway.config.quantities import QUOTA_MAX
 from gateway.core.limits import Subject
-from gateway.core.periods import PeriodKind
 
 CONCURRENT_MAX = 1_000_000
 
@@ -31,32 +30,17 @@ class MeterModel(Model):
         le=12,
         description="Digits behind the point that amounts of this meter may have.",
     )
+    per: Literal["hour", "day", "week", "month", "ever"] = Field(
+        default="month",
+        description="The period in which it is counted where no allowance says it. Default: month.",
+    )
 
 
-def _price_form(value: object) -> object:
-    """`free` and 0 are the empty price; an empty mapping is a mistake."""
-    if value == "free" or (value == 0 and not isinstance(value, bool)):
-        return {}
-    if not isinstance(value, dict) or not value:
-        raise Expected("`free` or amounts such as {coins: 1}")
-    return value
+class RangeModel(Model):
+    """The range in which accounts may set a limit; 0, unlimited, is always allowed."""
 
-
-_PRICE_SCHEMA = {
-    "anyOf": [
-        {"const": "free"},
-        {"const": 0},
-        {
-            "type": "object",
-            "minProperties": 1,
-            "additionalProperties": {"type": ["number", "string"], "minimum": 0},
-        },
-    ],
-    "examples": ["free", {"coins": 1}],
-}
-PriceField = Annotated[
-    dict[Name, Amount], BeforeValidator(_price_form), WithJsonSchema(_PRICE_SCHEMA)
-]
+    from_: int = Field(default=1, alias="from", ge=1, le=QUOTA_MAX, description="Least. Default 1.")
+    to: int = Field(ge=1, le=QUOTA_MAX, description="Most.")
 
 
 class LimitModel(ShortModel):
@@ -72,6 +56,16 @@ class LimitModel(ShortModel):
         "examples": ["10/second", "1000/hour"],
     }
 
+    settable: RangeModel | None = Field(
+        default=None,
+        description="In a plan, instead of a rate: each account may set its own, from .. to.",
+    )
+    default: int = Field(
+        default=0, ge=0, description="settable: for accounts that set none; 0 is unlimited."
+    )
+    window: Literal["second", "minute", "hour", "day"] = Field(
+        default="hour", description="settable: what the number is per. Default: hour."
+    )
     rate: RateField | None = Field(
         default=None, description="Requests per time: 10/second, 100/minute, 1000/hour, 5/10s."
     )
@@ -100,30 +94,3 @@ class LimitModel(ShortModel):
     @classmethod
     def long_form(cls, value: object) -> dict[str, Any] | None:
         return {"rate": value} if isinstance(value, str) else None
-
-
-class AllowanceModel(Model):
-    """How much of one meter an account may use in each period."""
-
-    amount: Amount = Field(description="Amount of the meter per period.")
-    per: PeriodKind = Field(
-        description="hour, day and month are UTC; a week begins with the account's cycle_start."
-    )
-    when_exhausted: Literal["block", "overage"] = Field(
-        default="block",
-        description="block: refuse. overage: let through and count beyond the allowance.",
-    )
-    status: int = Field(
-        default=429, ge=400, le=499, description="Status of the refusal; 402 and 429 are usual."
-    )
-
-
-class PlanModel(Model):
-    """What an account of this plan may use."""
-
-    allowances: dict[Name, AllowanceModel] = Field(
-        default_factory=dict, description="By meter; a meter without one is not limited."
-    )
-    limits: dict[Name, LimitModel] = Field(
-        default_factory=dict, description="Rate and concurrency limits by name."
-    )

@@ -16,14 +16,16 @@ from gateway.config.fields import (
     HostPattern,
     Name,
     SettableHeader,
+    Size,
     SizeOrZero,
     Text,
     Url,
 )
-from gateway.config.model import Model
-from gateway.config.models_limits import LimitModel, PriceField
+from gateway.config.model import Model, OneOrMore, OrForms, as_list
+from gateway.config.models_limits import LimitModel
+from gateway.config.models_prices import ConditionField, PriceField
 from gateway.config.problems import Expected
-from gateway.core.book import CallerKind
+from gateway.core.book import INSPECT_MAX_BYTES, CallerKind
 
 
 class HeaderEditsModel(Model):
@@ -84,6 +86,33 @@ class CallerModel(Model):
     )
 
 
+class MeasureModel(Model):
+    """When a price is charged, and how far bodies are looked into for it."""
+
+    charge_when: ConditionField = Field(
+        default_factory=dict,
+        description="Charged only where all of these figures are as given. Default: always.",
+    )
+    outcomes: dict[Name, ConditionField] = Field(
+        default_factory=dict,
+        description="The first whose figures are as given names the event's outcome; such a "
+        "request is counted and not charged.",
+    )
+    inspect_max: Size = Field(
+        default=INSPECT_MAX_BYTES,
+        description="Largest body that a price looks into. Default: 1MiB.",
+    )
+    drain_timeout: Duration = Field(
+        default=30_000_000,
+        description="How long an answer is read on for its price when the client has gone. "
+        "Default: 30s.",
+    )
+    interval: Duration = Field(
+        default=10_000_000,
+        description="How often an open WebSocket with a measured price is charged. Default: 10s.",
+    )
+
+
 def _caller_form(value: object) -> object:
     """A list of kinds is a mapping of kinds that pay the route's price."""
     if isinstance(value, dict) and value:
@@ -96,26 +125,10 @@ def _caller_form(value: object) -> object:
 
 
 _KIND = {"enum": ["api_key", "browser", "anonymous"]}
-_CALLERS_SCHEMA = {
-    "anyOf": [
-        {"type": "array", "items": _KIND, "minItems": 1, "uniqueItems": True},
-        {
-            "type": "object",
-            "minProperties": 1,
-            "propertyNames": _KIND,
-            "additionalProperties": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {"price": {"description": "free, or amounts by meter."}},
-            },
-        },
-    ],
-    "examples": [["api_key", "anonymous"], {"api_key": {}, "browser": {"price": "free"}}],
-}
 CallersField = Annotated[
     dict[CallerKind, CallerModel],
     BeforeValidator(_caller_form),
-    WithJsonSchema(_CALLERS_SCHEMA),
+    OrForms({"type": "array", "items": _KIND, "minItems": 1, "uniqueItems": True}),
 ]
 
 
@@ -170,15 +183,17 @@ _MATCH_SCHEMA = {
 Match = Annotated[MatchField, PlainValidator(_parse_match), WithJsonSchema(_MATCH_SCHEMA)]
 
 
-class RouteModel(Model):
+class RouteModel(MeasureModel):
     """Which requests these are, where they go and what they cost."""
 
     name: Name | None = Field(
         default=None, description="For keys, events and counters. Default: made from `match`."
     )
-    match: Match = Field(
-        description="METHOD[,METHOD] PATH; * is any method; the path may hold {parameters} and "
-        "end in {rest...}."
+    match: Annotated[
+        list[Match], BeforeValidator(as_list), Field(min_length=1, max_length=1_000), OneOrMore()
+    ] = Field(
+        description="METHOD[,METHOD] PATH, or a list of them; * is any method; the path may hold "
+        "{parameters} and end in {rest...}."
     )
     host: HostPattern | None = Field(
         default=None,
@@ -202,6 +217,14 @@ class RouteModel(Model):
         description="Kinds of callers let in, with prices of their own if need be. Default: "
         "[api_key].",
     )
+    requires: dict[Name, Text] = Field(
+        default_factory=dict,
+        description="Settings that the account must have, by name; else 403 feature_disabled.",
+    )
+    send: dict[SettableHeader, Name] = Field(
+        default_factory=dict,
+        description="Headers that tell the backend the account's settings: header, setting.",
+    )
     project: Text | None = Field(
         default=None, description="The project that pays: {parameter} of the path, or a fixed text."
     )
@@ -219,7 +242,7 @@ class RouteModel(Model):
 _API_KEY_ONLY: dict[CallerKind, CallerModel] = {"api_key": CallerModel()}
 
 
-class UnmatchedModel(Model):
+class UnmatchedModel(MeasureModel):
     """What no route names: refused, or passed on at a price that is written down."""
 
     action: Literal["refuse", "pass"] = Field(

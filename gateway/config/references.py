@@ -32,6 +32,7 @@ REFERENCES = (
     Reference(("default_plan",), "plans", "a plan"),
     Reference(("accounts", "*", "plan"), "plans", "a plan"),
     Reference(("plans", "*", "allowances"), "meters", "a meter", by_key=True),
+    Reference(("plans", "*", "bundles", "*", "meter"), "meters", "a meter"),
     Reference(("keys", "*", "account"), "accounts", "an account"),
     Reference(("keys", "*", "routes", "*"), "routes", "a route"),
     Reference(("identify", "anonymous", "account"), "accounts", "an account"),
@@ -79,7 +80,9 @@ def _route_name(entry: Mapping) -> str:
     name, host = entry.get("name"), entry.get("host")
     if name is not None:
         return str(name)
-    return unnamed_route(str(entry.get("match")), host if isinstance(host, str) else None)
+    match = entry.get("match")
+    first = match[0] if isinstance(match, Items) and match else match
+    return unnamed_route(str(first), host if isinstance(host, str) else None)
 
 
 def _find(value: Value, mark: Mark, path: tuple[str, ...]) -> Iterator[tuple[Value, Mark]]:

@@ -8,6 +8,7 @@ run. Must not know files or the compiled book.
 from __future__ import annotations
 
 import re
+import types
 import typing
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.models import Config
-from gateway.config.nodes import Found, Mapping, Path, Step, drop, locate
+from gateway.config.nodes import Found, Items, Mapping, Path, Step, drop, locate
 from gateway.config.problems import Expected, Problems, did_you_mean, quoted, shown
 
 _SECRETS = frozenset({"secret"})  # keys whose values are never shown
@@ -56,7 +57,28 @@ def _errors(root: Mapping) -> Config | list[ErrorDetails]:
     try:
         return Config.model_validate(root)
     except ValidationError as exc:
-        return exc.errors(include_url=False)
+        errors = exc.errors(include_url=False)
+    for error in errors:
+        error["loc"] = _written(root, error["loc"])
+    return errors
+
+
+def _written(root: Mapping, loc: tuple[Step, ...]) -> tuple[Step, ...]:
+    """A location as the document has it.
+
+    One entry may stand for a list of one, and a union has tags in <>: neither
+    an index nor a tag is written there.
+    """
+    path: list[Step] = []
+    for step in loc:
+        found = locate(root, path)
+        is_list = found.missing is None and isinstance(found.value, Items)
+        if isinstance(step, str) and step[:1] == "<" and step[-1:] == ">" and step != "<<":
+            continue
+        if step == 0 and isinstance(step, int) and found.missing is None and not is_list:
+            continue
+        path.append(step)
+    return tuple(path)
 
 
 def _prune(root: Mapping, paths: list[Path], problems: Problems) -> None:
@@ -163,10 +185,20 @@ def model_at(loc: tuple[Step, ...]) -> type[BaseModel] | None:
                 return None
             annotation = _inner(field.annotation)
             continue
+        if isinstance(step, str) and typing.get_origin(annotation) is list:
+            annotation = _inner(typing.get_args(annotation)[0])  # one entry for a list of one
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                field = annotation.model_fields.get(step)
+                if field is None:
+                    return None
+                annotation = _inner(field.annotation)
+                continue
         arguments = typing.get_args(annotation)
         if not arguments:
             return None
         annotation = _inner(arguments[-1])  # list[X] or dict[K, X]
+    if typing.get_origin(annotation) is list:
+        annotation = _inner(typing.get_args(annotation)[0])
     return (
         annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
     )
@@ -179,10 +211,18 @@ def _inner(annotation: Any) -> Any:
         arguments = typing.get_args(annotation)
         if origin is typing.Annotated:
             annotation = arguments[0]
-        elif type(None) in arguments:
-            annotation = next(entry for entry in arguments if entry is not type(None))
+        elif type(None) in arguments or origin in (typing.Union, types.UnionType):
+            # Of several forms the mapping is the one that has keys.
+            kept = [entry for entry in arguments if entry is not type(None)]
+            annotation = next((x for x in kept if _has_keys(x)), kept[0])
         else:
             return annotation
+
+
+def _has_keys(annotation: Any) -> bool:
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _either(names: list[str]) -> str:

@@ -7,7 +7,9 @@ A record is one line: CRC-32 of the rest as 8 hex digits, a JSON array, a newlin
           bytes_in, bytes_out, duration_us, upstream_us, request_id]    it was settled
     ["r", seq, [[time_us, account, route, operation, reason, count], ...]]  refusals, counted
 `label` is the list of core.batch.LabelValues at its first use in a segment and from then
-on its number there, counted from 0: the ten texts are most of an event's bytes.
+on its number there, counted from 0: the ten texts are most of an event's bytes. Charges are
+[meter, amount] when admitted, [meter, amount, period_us] or [meter, amount, period_us, lot]
+when settled.
 
 Encoding never fails on text: a byte that was no UTF-8 (a surrogate escape) is written as
 %XX, any other lone surrogate as U+FFFD. Records are at most RECORD_MAX_BYTES: texts are
@@ -28,7 +30,9 @@ from gateway.core.units import AMOUNT_MAX
 FORMAT_VERSION = 1
 RECORD_SHIFT = 13
 RECORD_MAX_BYTES = 1 << RECORD_SHIFT  # what an open reserves for its close
-OPEN_MAX_BYTES = 1024  # so its charges, with periods added, fit a close beside cut texts
+# So its charges, with periods added, fit a close beside cut texts and LOTS_MAX_BYTES of lots
+# (gateway/store/ledger.py).
+OPEN_MAX_BYTES = 1024
 REFUSED_ROWS_MAX = 12  # 12 rows of 4 texts, cut to 24 and all escaped, still fit a record
 CRC_CHARS = 8
 CLOSE_MAX_BYTES = RECORD_MAX_BYTES - CRC_CHARS

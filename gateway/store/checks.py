@@ -70,7 +70,7 @@ def expected_balances(connection: sqlite3.Connection) -> Counters:
         SELECT account, meter, 0, lot, sum(used) FROM temp.used
         WHERE lot != '' AND substr(lot, 1, 1) != '@' GROUP BY 1, 2, 4
     """
-    return {tuple(key): used for *key, used in connection.execute(sql).fetchall()}  # type: ignore[misc]
+    return {tuple(key): used for *key, used in connection.execute(sql).fetchall()}
 
 
 def topped_up(connection: sqlite3.Connection) -> Counters:

@@ -48,16 +48,13 @@ def load_plans(text: str) -> dict[str, Plan]:
 
 
 def _plan(document: dict[str, Any]) -> Plan:
-    lists = {
-        name: tuple(read(entry) for entry in document.pop(name, ()))
-        for name, read in (
-            ("allowances", _allowance),
-            ("limits", _limit),
-            ("bundles", lambda fields: Bundle(**fields)),
-            ("settable", _settable),
-        )
-    }
-    return Plan(**document, **lists)
+    return Plan(
+        allowances=tuple(map(_allowance, document.pop("allowances", ()))),
+        limits=tuple(map(_limit, document.pop("limits", ()))),
+        bundles=tuple(Bundle(**bundle) for bundle in document.pop("bundles", ())),
+        settable=tuple(map(_settable, document.pop("settable", ()))),
+        **document,
+    )
 
 
 def _allowance(document: dict[str, Any]) -> Allowance:

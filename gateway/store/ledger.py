@@ -16,8 +16,8 @@ from gateway.core.units import AMOUNT_MAX
 from gateway.store.codec import dump_account, dump_plans, load_account, load_plans
 
 # One event may be paid by all lots that an account has, and must fit a record of the journal
-# (8 KiB) with them: for each its name, its meter and some numbers. About 50 lots at once.
-LOTS_MAX_BYTES = 6_000
+# (8 KiB) with them: for each its name, its meter and some numbers. About 45 lots at once.
+LOTS_MAX_BYTES = 5_000
 LOT_BYTES = 80
 
 _COLUMNS = ", ".join(LedgerEntry._fields)

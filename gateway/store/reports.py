@@ -117,8 +117,11 @@ def read_activity(
     """Events of an account, newest first, beginning behind `after`."""
     limit = min(limit, PAGE_MAX)
     with read_snapshot(connection):
-        where, values = _span(account, wanted, after)
-        filters, filter_values = _filters(account, wanted)
+        where, values = span_conditions(account, wanted)
+        if after is not None:
+            where.append("(e.time_us, e.seq) < (?, ?)")
+            values += after
+        filters, filter_values = filter_conditions(wanted)
         floor = _floor(connection, where, values) if filters else None
         if floor is not None:
             filters.append("(e.time_us, e.seq) >= (?, ?)")
@@ -147,7 +150,7 @@ def read_events_after(
     return events, rows[-1][0] if rows else seq
 
 
-def _span(account: str, wanted: ActivityFilter, after: Place | None) -> tuple[list[str], list[Any]]:
+def span_conditions(account: str, wanted: ActivityFilter) -> tuple[list[str], list[Any]]:
     """The part of the condition that the index answers."""
     where: list[str] = ["e.account = ?"]
     values: list[Any] = [account]
@@ -159,13 +162,10 @@ def _span(account: str, wanted: ActivityFilter, after: Place | None) -> tuple[li
         if value is not None:
             where.append(text)
             values.append(value)
-    if after is not None:
-        where.append("(e.time_us, e.seq) < (?, ?)")
-        values += after
     return where, values
 
 
-def _filters(account: str, wanted: ActivityFilter) -> tuple[list[str], list[Any]]:
+def filter_conditions(wanted: ActivityFilter) -> tuple[list[str], list[Any]]:
     """The part that each event has to be looked at for."""
     parts: tuple[tuple[str, Any], ...] = (
         ("l.user = ?", wanted.user),
@@ -193,6 +193,7 @@ def _floor(connection: sqlite3.Connection, where: list[str], values: list[Any]) 
 
 
 def with_charges(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Event]:
+    """The events of rows of EVENTS, with all that was posted for them."""
     charges: dict[int, list[Posted]] = {row[0]: [] for row in rows}
     sql = (
         "SELECT seq, meter, amount, period_us, lot FROM charges"

@@ -38,7 +38,7 @@ KEY_COLUMNS = (
 )
 SELECT_KEY = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 # Sought meter by meter: an account of hourly periods has thousands of rows a year.
-_BALANCES = """
+SELECT_BALANCES = """
     WITH RECURSIVE meters(meter) AS (
         SELECT min(meter) FROM balances WHERE account = ?1
         UNION ALL
@@ -80,7 +80,7 @@ class SqliteStore:
         return key_of(rows[0]) if rows else None
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        return [BalanceRow(*row) for row in self._ask(_BALANCES, (account_id, since_us))]
+        return [BalanceRow(*row) for row in self._ask(SELECT_BALANCES, (account_id, since_us))]
 
     def entries(self, account_id: str) -> list[LedgerEntry]:
         return self._read(lambda connection: list_entries(connection, account_id))
@@ -119,7 +119,7 @@ class SqliteStore:
 def read_balances(
     connection: sqlite3.Connection, account_id: str, since_us: int
 ) -> list[BalanceRow]:
-    rows = connection.execute(_BALANCES, (account_id, since_us)).fetchall()
+    rows = connection.execute(SELECT_BALANCES, (account_id, since_us)).fetchall()
     return [BalanceRow(*row) for row in rows]
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from gateway.core.batch import event_of
+from gateway.core.events import Posted
 from gateway.journal.errors import JournalDamaged, JournalMismatch
 from gateway.journal.reader import Reader
 from gateway.journal.segment import read_header
 from tests.journal.making import event, opened, segments, ship, store, stored, write
+
+WIDE = Posted("gold", 3, 0, "ü \U0001f4b0")
 
 
 def journal_of(home: Path, events: int) -> Path:
@@ -26,6 +29,7 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
         event(1),
         event(2, charges=(), outcome="free", request_id="theirs"),
         event(3, path="/\n\r\t\x00\u2028ü", status=0, outcome="client_gone"),
+        event(4, charges=(Posted("coins", 1, 5), Posted("coins", 2, 5, "lot"), WIDE)),
     ]
     with opened(tmp_path) as journal:
         for one in made:
@@ -36,7 +40,8 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
         reader.close()
     assert batch is not None
     assert [event_of(row) for row in batch.events] == made
-    assert (batch.first_seq, batch.last_seq, batch.opened) == (1, 6, 3)
+    assert [len(charge) for charge in batch.events[3][9]] == [3, 4, 4]
+    assert (batch.first_seq, batch.last_seq, batch.opened) == (1, 8, 4)
 
 
 def test_a_torn_tail_at_every_byte_is_ignored(tmp_path: Path) -> None:

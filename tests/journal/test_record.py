@@ -28,7 +28,9 @@ any_text = st.text(st.characters(codec=None), max_size=60) | st.binary(max_size=
     lambda raw: raw.decode("utf-8", "surrogateescape")
 )
 amounts = st.integers(0, AMOUNT_MAX)
-posted = st.lists(st.builds(Posted, st.sampled_from(["coins", "credits"]), amounts, amounts))
+posted = st.lists(
+    st.builds(Posted, st.sampled_from(["coins", "credits"]), amounts, amounts, any_text)
+)
 
 
 @given(any_text, st.integers(2, 80))
@@ -59,7 +61,7 @@ def test_a_close_reads_back(path: str, source: str, user: str, charges: list[Pos
     assert row[:2] == ["c", 7]
     assert row[2][1] == text(user)
     assert row[6] == text(path)
-    assert row[9] == [list(charge) for charge in charges[:20]]
+    assert row[9] == [[*charge[:3], text(charge.lot)] for charge in charges[:20]]
 
 
 @given(st.lists(any_text.map(lambda t: t * 400), min_size=3, max_size=3))

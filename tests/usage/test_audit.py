@@ -44,7 +44,7 @@ def sink(tmp_path: Path) -> Iterator[SqliteSink]:
         yield made_sink
 
 
-def run(sink: SqliteSink, **live: dict[tuple[str, str, int], int]) -> AuditReport:
+def run(sink: SqliteSink, **live: dict[tuple[str, str, int, str], int]) -> AuditReport:
     snapshot = sink.snapshot()
     try:
         return audit(snapshot, **live)  # type: ignore[arg-type]
@@ -141,7 +141,10 @@ def test_a_live_system_proves_its_counters(tmp_path: Path) -> None:
 
 
 def prove(
-    shipper: Shipper[object], seq: int, live: dict[tuple[str, str, int], int], meanwhile: object
+    shipper: Shipper[object],
+    seq: int,
+    live: dict[tuple[str, str, int, str], int],
+    meanwhile: object,
 ) -> AuditReport:
     barrier = shipper.barrier(seq)
     assert callable(meanwhile)

@@ -1,0 +1,212 @@
+"""Sums of an account over a span of time: by operation, project, user, key, and by day.
+
+Whole hours come from the rollups; the hours that a span cuts are summed from their
+events. Spans contain their start and not their end. What counts in a further allowance
+(lot '@...') is no part of any sum. Every function sees one moment of the store. Must
+not format, and must not know periods, days or time zones: instants are the caller's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from gateway.core.periods import HOUR_US
+from gateway.core.rows import BalanceRow
+from gateway.store.reports import OperationRow, read_snapshot
+
+Dimension = Literal["operation", "project", "user", "key", "route", "service", "caller"]
+_COLUMNS: dict[Dimension, str] = {
+    "operation": "l.operation",
+    "project": "l.project",
+    "user": "l.user",
+    "key": "l.key_id",
+    "route": "l.route",
+    "service": "l.service",
+    "caller": "l.caller",
+}
+
+
+class SumRow(NamedTuple):
+    """What one operation, project, user... used of a meter, in smallest units."""
+
+    meter: str
+    name: str
+    events: int
+    amount: int
+
+
+class RequestRow(NamedTuple):
+    """How many requests of an operation ended so; `is_refused`: they were not forwarded."""
+
+    operation: str
+    outcome: str  # of a refused one its reason
+    is_refused: bool
+    times: int
+
+
+class SpanRow(NamedTuple):
+    """What was used of a meter from an instant to another."""
+
+    from_us: int
+    to_us: int
+    events: int
+    amount: int
+
+
+def read_sums(
+    connection: sqlite3.Connection,
+    account: str,
+    from_us: int,
+    to_us: int,
+    by: Dimension,
+    meter: str | None = None,
+) -> list[SumRow]:
+    """Of one meter or of all; by meter, the largest amounts first."""
+    column = _COLUMNS[by]
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    with read_snapshot(connection):
+        for sql, span in (
+            *((_SUMS, span) for span in _whole_hours(from_us, to_us)),
+            *((_CUT_SUMS, span) for span in _cut_hours(from_us, to_us)),
+        ):
+            values = {"account": account, "meter": meter, "from": span[0], "to": span[1]}
+            for *key, events, amount in connection.execute(sql.format(column), values).fetchall():
+                e, a = found.get((key[0], key[1]), (0, 0))
+                found[key[0], key[1]] = (e + events, a + amount)
+    rows = [SumRow(*key, *sums) for key, sums in found.items()]
+    return sorted(rows, key=lambda row: (row.meter, -row.amount, row.name))
+
+
+def read_requests(
+    connection: sqlite3.Connection, account: str, from_us: int, to_us: int
+) -> list[RequestRow]:
+    """Every request once, by operation and outcome.
+
+    Refusals are kept by the hour: one counts where its hour begins inside the span.
+    """
+    found: dict[tuple[str, str, bool], int] = {}
+    with read_snapshot(connection):
+        for sql, is_refused, spans in (
+            (_REQUESTS, False, _whole_hours(from_us, to_us)),
+            (_CUT_REQUESTS, False, _cut_hours(from_us, to_us)),
+            (_REFUSALS, True, [(from_us, to_us)]),
+        ):
+            for span in spans:
+                rows = connection.execute(sql, (account, *span)).fetchall()
+                for operation, outcome, times in rows:
+                    key = (operation, outcome, is_refused)
+                    found[key] = found.get(key, 0) + times
+    return sorted(RequestRow(*key, times) for key, times in found.items())
+
+
+def read_spans(
+    connection: sqlite3.Connection, account: str, meter: str, bounds: Sequence[int]
+) -> list[SpanRow]:
+    """What was used between each two of `bounds`: days, when they are midnights.
+
+    `bounds` ascend; there is one row fewer than bounds, also where nothing was used.
+    """
+    spans = list(pairwise(bounds))
+    sums = [(0, 0)] * len(spans)
+    with read_snapshot(connection):
+        hours = connection.execute(
+            _BY_HOUR, (account, meter, bounds[0] if bounds else 0, bounds[-1] if bounds else 0)
+        ).fetchall()
+        by_hour = {hour_us: (events, amount) for hour_us, events, amount in hours}
+        for n, (from_us, to_us) in enumerate(spans):
+            parts = [
+                by_hour[hour_us]
+                for first_us, end_us in _whole_hours(from_us, to_us)
+                for hour_us in range(first_us, end_us, HOUR_US)
+                if hour_us in by_hour
+            ]
+            for cut in _cut_hours(from_us, to_us):
+                parts += connection.execute(_CUT, (account, meter, *cut)).fetchall()
+            sums[n] = (sum(part[0] for part in parts), sum(part[1] for part in parts))
+    return [SpanRow(*span, *total) for span, total in zip(spans, sums, strict=True)]
+
+
+def read_periods(
+    connection: sqlite3.Connection, account: str, meter: str, from_us: int, to_us: int
+) -> tuple[list[BalanceRow], list[OperationRow]]:
+    """A meter's periods that began in the span, oldest first.
+
+    What each of their lots paid, and their operations, largest first.
+    """
+    values = (account, meter, from_us, to_us)
+    with read_snapshot(connection):
+        balances = connection.execute(_PERIODS, values).fetchall()
+        operations = connection.execute(_PERIOD_OPERATIONS, values).fetchall()
+    return (
+        [BalanceRow(*row) for row in balances],
+        [OperationRow(meter, *row) for row in operations],
+    )
+
+
+def _whole_hours(from_us: int, to_us: int) -> list[tuple[int, int]]:
+    """The part of a span that consists of whole hours: one or none."""
+    first_us, end_us = -(-from_us // HOUR_US) * HOUR_US, to_us - to_us % HOUR_US
+    return [(first_us, end_us)] if first_us < end_us else []
+
+
+def _cut_hours(from_us: int, to_us: int) -> Iterator[tuple[int, int]]:
+    """The rest of it: at most an hour's part at each end."""
+    whole = _whole_hours(from_us, to_us)
+    first_us, end_us = whole[0] if whole else (to_us, to_us)
+    if from_us < first_us:
+        yield from_us, first_us
+    if end_us < to_us:
+        yield end_us, to_us
+
+
+_SUMS = """
+    SELECT r.meter, {}, sum(r.events), sum(r.amount)
+    FROM labels l JOIN rollups r ON r.label = l.id AND r.hour_us >= :from AND r.hour_us < :to
+    WHERE l.account = :account AND r.meter != '' AND (:meter IS NULL OR r.meter = :meter)
+    GROUP BY 1, 2
+"""
+_CHARGES = """
+    FROM events e JOIN labels l ON l.id = e.label
+    JOIN charges c ON c.seq = e.seq AND substr(c.lot, 1, 1) != '@'
+"""
+_CUT_SUMS = f"""
+    SELECT c.meter, {{}}, count(DISTINCT e.seq), sum(c.amount) {_CHARGES}
+    WHERE e.account = :account AND e.time_us >= :from AND e.time_us < :to
+    AND (:meter IS NULL OR c.meter = :meter) GROUP BY 1, 2
+"""
+_REQUESTS = """
+    SELECT l.operation, r.outcome, sum(r.requests)
+    FROM labels l JOIN rollups r ON r.label = l.id AND r.requests > 0
+    WHERE l.account = ? AND r.hour_us >= ? AND r.hour_us < ? GROUP BY 1, 2
+"""
+_CUT_REQUESTS = """
+    SELECT l.operation, e.outcome, count(*) FROM events e JOIN labels l ON l.id = e.label
+    WHERE e.account = ? AND e.time_us >= ? AND e.time_us < ? GROUP BY 1, 2
+"""
+_REFUSALS = """
+    SELECT operation, reason, sum(count) FROM refusals
+    WHERE account = ? AND hour_us >= ? AND hour_us < ? GROUP BY 1, 2
+"""
+_BY_HOUR = """
+    SELECT r.hour_us, sum(r.events), sum(r.amount)
+    FROM labels l JOIN rollups r ON r.label = l.id
+    WHERE l.account = ? AND r.meter = ? AND r.hour_us >= ? AND r.hour_us < ? GROUP BY 1
+"""
+_CUT = f"""
+    SELECT count(DISTINCT e.seq), coalesce(sum(c.amount), 0) {_CHARGES}
+    WHERE e.account = ? AND c.meter = ? AND e.time_us >= ? AND e.time_us < ?
+"""
+_PERIODS = """
+    SELECT meter, period_us, lot, used FROM balances
+    WHERE account = ? AND meter = ? AND period_us >= ? AND period_us < ?
+    AND substr(lot, 1, 1) != '@' ORDER BY period_us, lot
+"""
+_PERIOD_OPERATIONS = """
+    SELECT r.period_us, l.operation, sum(r.events), sum(r.amount)
+    FROM labels l JOIN rollups r ON r.label = l.id
+    WHERE l.account = ? AND r.meter = ? AND r.period_us >= ? AND r.period_us < ?
+    GROUP BY 1, 2 ORDER BY 1, 4 DESC, 2
+"""
