@@ -35,8 +35,9 @@ from gateway.journal.writer import Journal
 from gateway.log import LogThread
 from gateway.proxy.answer import own_header_names
 from gateway.proxy.directory import Directory
-from gateway.proxy.handler import OwnAnswer, Proxy, wall_clock_us
+from gateway.proxy.handler import Proxy, wall_clock_us
 from gateway.proxy.outbox import Outbox
+from gateway.proxy.own import OwnPaths
 from gateway.proxy.pool import Pool
 from gateway.proxy.server import ParserMissing, ProxyServer, require_c_parser
 from gateway.proxy.tally import Tally
@@ -149,13 +150,8 @@ class Gateway:
     def _make_pool(self, book: Book, name: str) -> Pool:
         return Pool(book.upstreams[name], self.loop, self.ticker, own_header_names(book))
 
-    def _own_paths(self, book: Book) -> dict[str, OwnAnswer]:
-        if not book.usage_api.enabled:
-            return {}
-        return {
-            book.usage_api.summary_path: self.usage.summary,
-            book.usage_api.activity_path: self.usage.activity,
-        }
+    def _own_paths(self, book: Book) -> OwnPaths:
+        return OwnPaths(self.usage.paths(book), self.usage.views(book))
 
     # -- listeners --------------------------------------------------------
 

@@ -104,6 +104,10 @@ class LivePlace:
         with closing(open_reader(self._store_path)) as connection:
             return work(connection)
 
+    def reader(self) -> sqlite3.Connection:
+        """A read connection that its user closes; it may go from thread to thread."""
+        return open_reader(self._store_path)
+
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
         wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
         shipper = self._gateway.shipper

@@ -15,6 +15,12 @@ from gateway.api.figures import Asker, usage_document
 from gateway.api.operations import PAGE_FIELDS, Call, Hot, Operations, Paging, Reply
 from gateway.api.pages import audit_log_before, last_event_seq, window_before
 from gateway.api.problem import ApiProblem, refuse_unknown
+from gateway.api.statements import (
+    breakdown_document,
+    history_document,
+    invoice_document,
+    overage_document,
+)
 from gateway.core.book import Book
 from gateway.core.events import Event
 from gateway.core.instants import iso
@@ -44,6 +50,48 @@ def show_usage(ops: Operations, call: Call) -> Reply:
     state = ops.place.hot(lambda hot: _state_of(hot, account_id))
     asker = Asker(state, "", "", "", "", frozenset({"account"}), now_us)
     return Reply(200, usage_document(ops.place, asker))
+
+
+STATEMENT_FIELDS = {
+    "history": ("meter", "periods"),
+    "breakdown": ("by", "meter", "from", "to"),
+    "invoice": ("month",),
+    "overage": ("month",),
+}
+STATEMENTS = {
+    "history": history_document,
+    "breakdown": breakdown_document,
+    "invoice": invoice_document,
+    "overage": overage_document,
+}
+
+
+def _statement(name: str, ops: Operations, call: Call) -> Reply:
+    fields = Fields(call.query, STATEMENT_FIELDS[name], "parameter")
+    account_id = call.params["account"]
+    ops.account(account_id)
+    state = ops.place.hot(lambda hot: _state_of(hot, account_id))
+    return Reply(200, STATEMENTS[name](ops.place, state, ops.book, fields, ops.place.now_us()))
+
+
+def show_history(ops: Operations, call: Call) -> Reply:
+    """Periods of a meter, newest first: granted, consumed, expired, utilization."""
+    return _statement("history", ops, call)
+
+
+def show_breakdown(ops: Operations, call: Call) -> Reply:
+    """What each operation, project, user or key used of a meter."""
+    return _statement("breakdown", ops, call)
+
+
+def show_invoice(ops: Operations, call: Call) -> Reply:
+    """The preview of a calendar month's invoice."""
+    return _statement("invoice", ops, call)
+
+
+def show_overage(ops: Operations, call: Call) -> Reply:
+    """Billable overage by meter and day, with ids that stay the same."""
+    return _statement("overage", ops, call)
 
 
 def _state_of(hot: Hot, account_id: str) -> AccountState:
@@ -162,6 +210,8 @@ def event_document(event: Event, book: Book) -> dict[str, Any]:
     """An event for people and programs: instants as RFC 3339, amounts exact."""
     amounts: dict[str, int] = {}
     for charge in event.charges:
+        if charge.lot.startswith("@"):
+            continue  # counted for a further allowance, not charged once more
         amounts[charge.meter] = amounts.get(charge.meter, 0) + charge.amount
     return {
         "id": event.id,

@@ -1,27 +1,39 @@
 """The callers' own usage, on the proxy's listener: never charged, never another's.
 
-`summary` and `activity` answer GET and HEAD at the paths of the configuration's
-usage_api. A caller is an account with a key, or with a session; who has no
-account is told 401. Reading happens in a thread, so that no other request waits.
+Answers GET and HEAD at the paths of the configuration's usage_api and views. A
+caller is an account with a key, or with a session; who has no account is told
+401. Reading happens in a thread, so that no other request waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
+from gateway.api.fields import Fields
 from gateway.api.figures import SHIP_WAIT_S, Asker, usage_document
 from gateway.api.place import Gateway, LivePlace
-from gateway.api.reports import event_document
+from gateway.api.problem import ApiProblem
+from gateway.api.reports import STATEMENT_FIELDS, STATEMENTS, event_document
+from gateway.api.views import Names, chosen_parameters, render
+from gateway.core.book import Book, View
+from gateway.core.periods import MONTH
 from gateway.core.refusals import Refusal
-from gateway.proxy.answer import json_answer, refusal_answer
+from gateway.proxy.answer import csv_head, json_answer, refusal_answer
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.identify import UNAUTHORIZED
+from gateway.proxy.own import OwnAnswer
 from gateway.proxy.tally import Tally
+from gateway.store.base import StoreError
 from gateway.store.reports import read_activity
+from gateway.store.stream import stream_events
+from gateway.store.sums import read_requests
 from gateway.usage.activity import Query, encode_cursor, parse_query
+from gateway.usage.export import ExportQuery, csv_pieces, parse_export
 
 # Reads at once: each takes a thread and a connection to the store. More wait.
 READS_MAX = 8
@@ -45,6 +57,25 @@ class UsageApi:
         self._place = LivePlace(gateway)
         self._reads = asyncio.Semaphore(READS_MAX)
 
+    def paths(self, book: Book) -> dict[str, OwnAnswer]:
+        """Our paths of a book."""
+        api = book.usage_api
+        if not api.enabled:
+            return {}
+        base = api.summary_path
+        return {
+            base: self.summary,
+            api.activity_path: self.activity,
+            f"{base}/export": self.export,
+            f"{base}/history": self._statement("history"),
+            f"{base}/breakdown": self._statement("breakdown"),
+            f"{base}/invoice": self._statement("invoice"),
+        }
+
+    def views(self, book: Book) -> dict[str, OwnAnswer]:
+        """The operator's own shapes, by path template."""
+        return {view.path: self._view(view) for view in book.views}
+
     async def summary(self, x: Exchange) -> bytes:
         """GET /v1/usage: balances, breakdown and rate limits of the current periods."""
         return await self._answer(x, lambda: self._read_summary(x))
@@ -57,16 +88,107 @@ class UsageApi:
             return self._refuse(x, Refusal("bad_request", detail=str(exc)))
         return await self._answer(x, lambda: self._read_activity(x, query))
 
-    async def _answer(self, x: Exchange, read: Callable[[], Any]) -> bytes:
+    async def export(self, x: Exchange) -> bytes | AsyncIterator[bytes]:
+        """GET /v1/usage/export: the account's events as CSV, oldest first, as a stream."""
+        refused = self._stranger(x)
+        if refused is not None:
+            return refused
+        try:
+            query = parse_export(_parameters(x.query), x.book.meters)
+        except ValueError as exc:
+            return self._refuse(x, Refusal("bad_request", detail=str(exc)))
+        return self._csv(x, query)
+
+    async def _csv(self, x: Exchange, query: ExportQuery) -> AsyncIterator[bytes]:
+        """Head and pieces. The body's end is the connection's for HTTP/1.0, a chunk for 1.1."""
+        is_chunked = x.is_http11
+        x.keep_alive = x.keep_alive and is_chunked and x.payload.is_eof()
+        yield csv_head(x, is_chunked)
+        if x.method == "HEAD":
+            return
+        state = x.caller.account
+        pieces: Iterator[bytes] | None = None
+        with closing(await asyncio.to_thread(self._place.reader)) as connection:
+            await asyncio.to_thread(self._place.wait_shipped, SHIP_WAIT_S, state.last_seq)
+            pieces = csv_pieces(stream_events(connection, state.account.id, query.wanted), query)
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                yield b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+        if is_chunked:
+            yield b"0\r\n\r\n"
+
+    def _statement(self, name: str) -> OwnAnswer:
+        """History, breakdown or invoice of the caller's own account."""
+
+        async def answer(x: Exchange) -> bytes:
+            try:
+                fields = Fields(_parameters(x.query), STATEMENT_FIELDS[name], "parameter")
+            except (ValueError, ApiProblem) as exc:
+                return self._refuse(x, Refusal("bad_request", detail=str(exc)))
+            make = STATEMENTS[name]
+            return await self._answer(
+                x, lambda: make(self._place, x.caller.account, x.book, fields, x.time_us)
+            )
+
+        return answer
+
+    def _view(self, view: View) -> OwnAnswer:
+        async def answer(x: Exchange) -> bytes:
+            try:
+                chosen = chosen_parameters(view, _parameters(x.query))
+            except ValueError as exc:
+                return self._refuse(x, Refusal("bad_request", detail=str(exc)))
+            headers: dict[str, str] = {}
+
+            def read() -> object:
+                body, more = render(view, self._names(x, {**x.parameters, **chosen}))
+                headers.update(more)
+                return body
+
+            return await self._answer(x, read, headers)
+
+        return answer
+
+    def _names(self, x: Exchange, given: Mapping[str, str]) -> Names:
+        """What a view's names stand for now."""
+        usage = self._read_summary(x)
+        account = x.caller.account.account
+        month = MONTH.span(x.time_us, 0)
+        rows = self._place.read(
+            lambda c: read_requests(c, account.id, month.start_us, month.end_us)
+        )
+        return Names(usage, x.book, rows, x.time_us, given)
+
+    async def _answer(
+        self, x: Exchange, read: Callable[[], Any], headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """The document as HTTP, or why there is none."""
+        refused = self._stranger(x)
+        if refused is not None:
+            return refused
+        try:
+            async with self._reads:
+                document = await asyncio.to_thread(read)
+        except ApiProblem as exc:
+            if exc.status < 500:
+                return self._refuse(x, Refusal("bad_request", detail=exc.detail))
+            return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
+        except (StoreError, sqlite3.Error) as exc:
+            self._gateway.tally.trouble("store_unavailable", exc)
+            return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
+        lines = [f"{name}: {value}\r\n".encode() for name, value in (headers or {}).items()]
+        return json_answer(x, 200, document, b"".join(lines))
+
+    def _stranger(self, x: Exchange) -> bytes | None:
+        """Why a request gets no figures; None when it does."""
         if x.method not in ("GET", "HEAD"):
             return self._refuse(x, WRONG_METHOD)
         if x.caller.kind == "anonymous" or not x.caller.account.account.id:
             return self._refuse(x, UNAUTHORIZED)
+        if x.caller.account.account.disabled:
+            return self._refuse(x, Refusal("account_disabled"))
         if not x.payload.is_eof():
             x.keep_alive = False  # nobody reads the body of such a request
-        async with self._reads:
-            return json_answer(x, 200, await asyncio.to_thread(read))
+        return None
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> bytes:
         if not x.payload.is_eof():

@@ -160,6 +160,7 @@ def _bundles(draft: Draft, model: PlanModel, path: Where) -> tuple[Bundle, ...]:
             entry.title or name,
             entry.valid,
             entry.badge or "",
+            entry.savings or "",
         )
         for name, entry in model.bundles.items()
     )

@@ -115,6 +115,7 @@ class BundleModel(Model):
     price: Amount = Field(description="Dollars.")
     title: Text | None = Field(default=None, description="Name for people.")
     badge: Text | None = Field(default=None, description="A word beside it, such as Popular.")
+    savings: Text | None = Field(default=None, description="What it saves, as advertised: 10%.")
     valid: Duration | None = Field(default=None, description="How long. Default: for ever.")
 
 

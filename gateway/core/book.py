@@ -14,7 +14,7 @@ from typing import Literal
 
 from gateway.core.identity import KeyRecord
 from gateway.core.limits import RateLimit
-from gateway.core.periods import Period
+from gateway.core.periods import MONTH, Period
 from gateway.core.pricing import Price
 from gateway.core.routes import RouteTable
 
@@ -22,7 +22,6 @@ Network = IPv4Network | IPv6Network
 
 CallerKind = Literal["api_key", "browser", "anonymous"]
 
-MONTH = Period("month")
 # 1 MiB of JSON takes orjson about 5 ms; larger bodies are read in a thread.
 INSPECT_MAX_BYTES = 1024 * 1024
 
@@ -152,6 +151,7 @@ class Bundle:
     title: str = ""
     valid_us: int | None = None  # None: they do not expire
     badge: str = ""  # e.g. "Popular"
+    savings: str = ""  # as it is advertised, e.g. "10%"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Period:
         return Span(_instant_us(first, zone), _instant_us(after, zone))
 
 
+MONTH = Period("month")
 _LENGTH_US = {"hour": HOUR_US, "week": WEEK_US}
 
 

@@ -74,6 +74,24 @@ def json_answer(x: Exchange, status: int, document: Any, extra: bytes = b"") -> 
     )
 
 
+def csv_head(x: Exchange, is_chunked: bool) -> bytes:
+    """The head of an export that follows in pieces."""
+    framing = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
+    return b"".join(
+        (
+            status_line(200, b""),
+            b"Content-Type: text/csv; charset=utf-8; header=present\r\n",
+            b'Content-Disposition: attachment; filename="activity.csv"\r\n',
+            b"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n",
+            framing,
+            date_line(),
+            b"X-Request-Id: %b\r\n" % x.request_id.encode(),
+            connection_line(x.is_http11, x.keep_alive),
+            b"\r\n",
+        )
+    )
+
+
 def refusal_answer(
     refusal: Refusal,
     *,

@@ -42,7 +42,7 @@ class Exchange:
         # decided on the path
         "digest", "memo", "caller", "account", "route", "project", "charges", "limits",
         "limit_set", "hold", "open_seq", "counted", "measure", "body",
-        "postings",
+        "postings", "parameters",
         # what became of it
         "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
         "body_error",
@@ -69,6 +69,7 @@ class Exchange:
     route: Route
     limits: tuple[RateLimit, ...]
     limit_set: LimitSet
+    parameters: dict[str, str]  # of the path of an answer of our own
     memo: HeadMemo | None  # of this very head, when it may be kept
     digest: bytes | None  # of the key that was found
 

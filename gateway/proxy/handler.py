@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import Future
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -37,6 +37,7 @@ from gateway.proxy.measure import Means, Measure, read_body, unpriceable
 from gateway.proxy.memo import Decided, HeadMemo, may_be_kept
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure
+from gateway.proxy.own import Found, OwnPaths, send
 from gateway.proxy.pool import Pool
 from gateway.proxy.request_head import find_source
 from gateway.proxy.settle import settle
@@ -65,7 +66,6 @@ class Recorder(Protocol):
     def synced(self, seq: int) -> Future[None]: ...
 
 
-OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes]]
 UNMETERED = -1
 # Each plan, and each account with limits of its own, has one per route and caller kind.
 LIMIT_SETS_MAX = 50_000
@@ -87,7 +87,7 @@ class Proxy:
         journal: Recorder,
         tally: Tally,
         make_pool: Callable[[Book, str], Pool],
-        own_paths: dict[str, OwnAnswer],
+        own_paths: OwnPaths,
         outbox: Outbox,
         now_us: Callable[[], int] = wall_clock_us,
     ) -> None:
@@ -104,7 +104,7 @@ class Proxy:
         self._make_pool = make_pool
         self.use(book, own_paths)
 
-    def use(self, book: Book, own_paths: dict[str, OwnAnswer]) -> None:
+    def use(self, book: Book, own_paths: OwnPaths) -> None:
         """Take another book, at once and whole."""
         pools = {}
         for name, upstream in book.upstreams.items():
@@ -134,9 +134,9 @@ class Proxy:
         try:
             refusal = self._read_and_identify(x, message)
             if refusal is None:
-                own_answer = self.own_paths.get(x.target.canonical)
-                if own_answer is not None:
-                    return await self._answer_own(x, own_answer)
+                own = self.own_paths.find(x)
+                if own is not None:
+                    return await self._answer_own(x, own)
                 refusal = self._route_and_price(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
@@ -192,10 +192,9 @@ class Proxy:
             x.connection.memo = x.memo
         return refusal
 
-    async def _answer_own(self, x: Exchange, own_answer: OwnAnswer) -> bool:
+    async def _answer_own(self, x: Exchange, own: Found) -> bool:
         """A request to the gateway's own API; never charged."""
-        answer = await asyncio.get_running_loop().create_task(own_answer(x))
-        return x.connection.write_soon(answer) and x.keep_alive
+        return await asyncio.get_running_loop().create_task(send(x, own))
 
     def _route_and_price(self, x: Exchange) -> Refusal | None:
         """Set route, project, charges and limits."""

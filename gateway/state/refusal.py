@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gateway.core.ledger import Balance
 from gateway.core.limits import Counter
+from gateway.core.periods import EVER_US
 from gateway.core.refusals import Evaluated, Refusal
 
 _CODES = {
@@ -31,7 +32,9 @@ def refusal_of(rows: list[Evaluated], balances: list[Balance], now_us: int) -> R
     if first.kind == "budget":
         status = next(b.status for b in balances if _name(b) == first.name)
     # Never earlier than the reset: rounded up, and at least a second.
-    wait_s = max(1, -(-(first.reset_us - now_us) // 1_000_000))
+    wait_s = None
+    if first.reset_us < EVER_US:
+        wait_s = max(1, -(-(first.reset_us - now_us) // 1_000_000))
     return Refusal(_CODES[first.kind], status=status, retry_after_s=wait_s, limits=shown)
 
 
