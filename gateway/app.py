@@ -63,6 +63,9 @@ GC_THRESHOLDS = (50_000, 20, 50)
 class Gateway:
     """One running gateway. `start`, then `stop`; `reload` in between."""
 
+    proxy_port: int
+    admin_port: int
+
     def __init__(self, config: Path, env: Mapping[str, str], log: LogThread) -> None:
         self.config = config
         self.env = dict(env)

@@ -21,10 +21,13 @@ from aiohttp import web
 
 from gateway.api.endpoints import ENDPOINTS, PREFIX, Endpoint
 from gateway.api.fields import count_parser, parse_value
+from gateway.api.openapi import openapi_document
 from gateway.api.operations import Call, Operations, Operator, Reply
 from gateway.api.place import Gateway, LivePlace
 from gateway.api.problem import ApiProblem
 from gateway.api.reports import WAIT_MAX_S
+from gateway.core.book import Book
+from gateway.core.version import installed_version
 from gateway.store.base import StoreError
 
 BODY_BYTES_MAX = 65_536  # a key with 1,000 routes has about 40 KB
@@ -46,17 +49,22 @@ class AdminGateway(Gateway, Protocol):
 
 
 class Tokens:
-    """Who may come in. Only the command line of this machine, by its control token."""
+    """Who may come in: the command line of this machine by its control token, and operators."""
 
     def __init__(self, control_token: str) -> None:
         assert len(control_token) >= 32, "a guessable token"
         self._control = sha256(control_token.encode()).digest()
 
-    def operator(self, request: web.Request) -> Operator | None:
+    def operator(self, request: web.Request, book: Book) -> Operator | None:
         """The operator of a request's token, None when it has no right one."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         given = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._control):
+        if scheme.lower() != "bearer":
+            return None
+        for digest, found in book.operators.items():
+            if hmac.compare_digest(given, digest):
+                return Operator(found.name, request.remote or "", found.role)
+        if not hmac.compare_digest(given, self._control):
             return None
         name = request.headers.get(OPERATOR_HEADER, "")
         shown = name if name.isascii() and name.isprintable() and len(name) <= 64 else ""
@@ -68,6 +76,8 @@ def add_admin_routes(app: web.Application, gateway: AdminGateway, token: str) ->
     api = _AdminApi(gateway, Tokens(token))
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, PREFIX + endpoint.path, api.handler(endpoint))
+    for path in ("/openapi.json", PREFIX + "/openapi.json"):
+        app.router.add_get(path, api.openapi)
     app.router.add_route("*", PREFIX, api.nowhere)
     app.router.add_route("*", PREFIX + "/{rest:.*}", api.nowhere)
 
@@ -78,28 +88,34 @@ class _AdminApi:
         self._tokens = tokens
         self._operations = Operations(LivePlace(gateway))
         self._calls = asyncio.Semaphore(CALLS_MAX)
+        self._document = openapi_document(installed_version())
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            return await self._answer(request, lambda: self._call(request, endpoint))
+            return await self._answer(request, lambda who: self._call(request, endpoint, who))
 
         return handle
 
     async def nowhere(self, request: web.Request) -> web.Response:
         """A path or method that is not in the table; strangers are not told which."""
-        return await self._answer(request, lambda: self._missed(request))
+        return await self._answer(request, lambda _: self._missed(request))
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """The description of this API; it holds no secret and needs no token."""
+        return web.Response(body=orjson.dumps(self._document), content_type="application/json")
 
     async def _answer(
-        self, request: web.Request, run: Callable[[], Awaitable[Reply]]
+        self, request: web.Request, run: Callable[[Operator], Awaitable[Reply]]
     ) -> web.Response:
         """One place turns what happens into HTTP."""
         request_id = secrets.token_hex(8)
         headers = {"X-Request-Id": request_id, "Cache-Control": "no-store"}
         try:
-            if self._tokens.operator(request) is None:
+            operator = self._tokens.operator(request, self._gateway.book)
+            if operator is None:
                 headers["WWW-Authenticate"] = "Bearer"
                 raise ApiProblem("unauthorized", "expected 'Authorization: Bearer TOKEN'")
-            reply = await run()
+            reply = await run(operator)
             return web.Response(
                 status=reply.status,
                 body=orjson.dumps(reply.document),
@@ -122,9 +138,10 @@ class _AdminApi:
             headers=headers,
         )
 
-    async def _call(self, request: web.Request, endpoint: Endpoint) -> Reply:
-        operator = self._tokens.operator(request)
-        assert operator is not None, "asked before"
+    async def _call(self, request: web.Request, endpoint: Endpoint, operator: Operator) -> Reply:
+        if operator.role not in endpoint.roles:
+            text = f"role {operator.role!r} may not do this (may: {', '.join(endpoint.roles)})"
+            raise ApiProblem("forbidden", text)
         call = Call(
             operator=operator,
             params=request.match_info,

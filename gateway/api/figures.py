@@ -109,11 +109,11 @@ def _terms(book: Book, state: AccountState, cost_micro: int) -> dict[str, Any]:
         "spending_cap_reached": cap is not None and cost_micro >= cap,
         "overage_cost": format_micro(cost_micro),
         "settings": {name: account.setting(entry) for name, entry in book.settings.items()},
-        "bundles": [_bundle(bundle, book) for bundle in plan.bundles],
+        "bundles": [bundle_document(bundle, book) for bundle in plan.bundles],
     }
 
 
-def _bundle(bundle: Bundle, book: Book) -> dict[str, Any]:
+def bundle_document(bundle: Bundle, book: Book) -> dict[str, Any]:
     """An offer, with its rate: units for a dollar."""
     meter = book.meters[bundle.meter]
     per_dollar = bundle.amount * MICRO // bundle.price_micro if bundle.price_micro else None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.api.fields import Fields, count_parser, expiry_parser, parse_any_text, parse_moment_us
+from gateway.api.figures import bundle_document
 from gateway.api.operations import PAGE_FIELDS, Call, Change, Hot, Operations, Paging, Reply
 from gateway.api.problem import ApiProblem, expected, unknown_name
 from gateway.config.fields import parse_text
@@ -58,6 +59,15 @@ def create_topup(ops: Operations, call: Call) -> Reply:
         ops, call, fields, account, meter, kind="topup", amount=amount, period_us=period_us
     )
     return _record(ops, call, "account.topup", [entry], check=_refuse_overdrawn_topup)
+
+
+def show_bundles(ops: Operations, call: Call) -> Reply:
+    """What the account's plan offers."""
+    Fields(call.query, (), "parameter")
+    account = ops.account(call.params["account"])
+    plan = ops.place.hot(lambda hot: hot.directory.plan_of(account))
+    items = [bundle_document(bundle, ops.book) for bundle in plan.bundles]
+    return Reply(200, {"items": items, "next": None})
 
 
 def create_grant(ops: Operations, call: Call) -> Reply:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gateway.api.fields import Fields, count_parser, parse_any_text
 from gateway.api.problem import ApiProblem
-from gateway.core.book import Account, Book
+from gateway.core.book import Account, Book, OperatorRole
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
 from gateway.store.base import Store
@@ -34,10 +34,12 @@ PAGE_FIELDS = ("limit", "cursor")
 
 
 class Operator(NamedTuple):
-    """Who asks, for the audit log."""
+    """Who asks: what they may do, and how the audit log names them."""
 
     name: str
     address: str  # "local" for the command line without a gateway
+    role: OperatorRole
+    role: OperatorRole = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Change(NamedTuple):
     subject: str  # the id of what was changed
     before: object
     after: object
+    member: str = ""  # in whose name an operator's program made it
+    member_address: str = ""  # where that member's own request came from
 
 
 class Hot(NamedTuple):
@@ -74,6 +78,20 @@ class Hot(NamedTuple):
     directory: Directory
     state: MemoryState
     store: Store
+
+
+class OpenHold(NamedTuple):
+    """A hold of a request in flight. `owner` is the process that settles or releases it."""
+
+    id: str  # of the event that it will be
+    request_id: str
+    account: str
+    key_id: str
+    route: str
+    owner: str
+    time_us: int
+    expires_us: int  # of the lease, which the owner renews while the request is alive
+    amounts: tuple[tuple[str, int], ...]
 
 
 class Place(Protocol):
@@ -99,6 +117,10 @@ class Place(Protocol):
 
     def exclusive(self) -> AbstractContextManager[Any]:
         """Held while store and hot state are brought to the same figure, or compared."""
+        ...
+
+    def holds(self) -> list[OpenHold]:
+        """What requests in flight have reserved."""
         ...
 
     def audit(self) -> AuditReport:
@@ -144,7 +166,10 @@ class Operations:
 
 
 def _log(connection: sqlite3.Connection, operator: Operator, change: Change, now_us: int) -> None:
-    detail = {"address": operator.address, "before": change.before, "after": change.after}
+    detail: dict[str, object] = {"address": operator.address}
+    if change.member:
+        detail.update(member=change.member, member_address=change.member_address or None)
+    detail.update(before=change.before, after=change.after)
     log_audit(
         connection,
         time_us=now_us,

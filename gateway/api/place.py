@@ -9,6 +9,8 @@ not be called on the loop: it waits for it.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -18,11 +20,12 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from gateway.api.operations import Hot
+from gateway.api.operations import Hot, OpenHold
 from gateway.api.problem import ApiProblem
 from gateway.core.book import Book
 from gateway.journal.shipper import BarrierPassed, Shipper
 from gateway.proxy.directory import Directory
+from gateway.proxy.server import ProxyServer
 from gateway.state.memory import MemoryState
 from gateway.store.connect import open_reader
 from gateway.store.sqlite import SqliteStore
@@ -34,6 +37,8 @@ HOT_WAIT_S = 10.0  # for a turn of the event loop; it is late by milliseconds at
 # For the store's writer. A batch takes some 100 ms; a locked store is given up after 5 s for
 # the batch before the change, and another 5 s for the change, which then fails for certain.
 CHANGE_WAIT_S = 15.0
+# A hold lives as long as its request, which its process renews by being alive.
+HOLD_LEASE_US = 60_000_000
 AUDIT_WAIT_S = 60.0  # for everything in the journal to be shipped
 AUDIT_TRIES = 5  # the store may have gone past the moment that was asked for
 
@@ -57,6 +62,7 @@ class Gateway(Protocol):
     state: MemoryState
     store: SqliteStore
     shipper: Shipper[sqlite3.Connection]
+    server: ProxyServer
     now_us: Callable[[], int]
 
     @property
@@ -120,6 +126,28 @@ class LivePlace:
         except (FutureTimeout, CancelledError):
             return False
         return True
+
+    def holds(self) -> list[OpenHold]:
+        """Of every connection's request; nothing is kept beside it."""
+        return self.hot(lambda _: self._open_holds())
+
+    def _open_holds(self) -> list[OpenHold]:
+        now_us = self._gateway.now_us()
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        found = []
+        for connection in self._gateway.server.connections:
+            x = connection.exchange
+            if x is None or x.hold is None or not x.hold.is_open:
+                continue
+            amounts = {b.meter: n for b, n in x.hold.reserved}
+            amounts |= {c.counter.meter: c.counted.amount for c in x.hold.counted}
+            found.append(
+                OpenHold(
+                    *(x.event_id, x.request_id, x.account.account.id, x.key_id, x.route_name),
+                    *(owner, x.time_us, now_us + HOLD_LEASE_US, tuple(amounts.items())),
+                )
+            )
+        return sorted(found)
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return self._lock

@@ -100,6 +100,31 @@ def _state_of(hot: Hot, account_id: str) -> AccountState:
     return state
 
 
+def list_holds(ops: Operations, call: Call) -> Reply:
+    """What requests in flight have reserved, of one account or of all."""
+    fields = Fields(call.query, ("account",), "parameter")
+    account = fields.get("account", parse_any_text, None)
+    if account is not None:
+        ops.account(account)
+    book = ops.book
+    items = [
+        {
+            "id": hold.id,
+            "request_id": hold.request_id,
+            "account": hold.account,
+            "key": hold.key_id,
+            "route": hold.route,
+            "owner": hold.owner,
+            "since": iso(hold.time_us),
+            "expires": iso(hold.expires_us),
+            "amounts": {meter: _amount(meter, n, book) for meter, n in hold.amounts},
+        }
+        for hold in ops.place.holds()
+        if account in (None, hold.account)
+    ]
+    return Reply(200, {"items": items, "next": None})
+
+
 def list_events(ops: Operations, call: Call) -> Reply:
     """Events by filters; `after` (from an earlier answer's `follow`) gives only newer ones."""
     refuse_unknown(call.query, EVENT_FIELDS, "parameter")

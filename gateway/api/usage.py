@@ -66,7 +66,7 @@ class UsageApi:
         return {
             base: self.summary,
             api.activity_path: self.activity,
-            f"{base}/export": self.export,
+            api.export_path: self.export,
             f"{base}/history": self._statement("history"),
             f"{base}/breakdown": self._statement("breakdown"),
             f"{base}/invoice": self._statement("invoice"),

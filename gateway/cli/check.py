@@ -92,15 +92,21 @@ def routes(
 
 def summary(book: Book) -> str:
     """One line: how many routes, which are free, what happens to the rest."""
-    free = [route.name for route in book.routes if any(p.is_free for p in route.prices.values())]
+    free = _free(book)
     names = ", ".join(free[:NAMES_MAX]) + (", …" if len(free) > NAMES_MAX else "")
-    count = len(book.routes)
+    count = len({route.name for route in book.routes})
     parts = [
         f"{count} route{'s' * (count != 1)}",
         f"{len(free)} free" + (f" ({names})" * bool(free)),
     ]
     parts.append(f"unmatched: {_unmatched_text(book)}")
     return ", ".join([*parts, f"version {book.version}"])
+
+
+def _free(book: Book) -> list[str]:
+    """The names of routes that are free for some caller; a route may have several matches."""
+    names = [route.name for route in book.routes if any(p.is_free for p in route.prices.values())]
+    return list(dict.fromkeys(names))
 
 
 def _unmatched_text(book: Book) -> str:
@@ -129,8 +135,8 @@ def _summary_json(loaded: Loaded) -> dict[str, Any]:
     return {
         "ok": True,
         "version": book.version,
-        "routes": len(book.routes),
-        "free": [r.name for r in book.routes if any(p.is_free for p in r.prices.values())],
+        "routes": len({route.name for route in book.routes}),
+        "free": _free(book),
         "unmatched": "refuse" if book.unmatched is None else "pass",
         "warnings": [warning._asdict() for warning in loaded.warnings],
         "sources": [str(path) for path in loaded.sources],
@@ -166,7 +172,7 @@ def _methods_text(route: Route) -> str:
 
 
 def _route_json(route: Route, book: Book) -> dict[str, Any]:
-    from gateway.config.explain import price_text
+    from gateway.config.words import price_text
 
     return {
         "name": route.name,

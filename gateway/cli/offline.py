@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from gateway.api.endpoints import find_endpoint
-from gateway.api.operations import Call, Hot, Operations, Operator
+from gateway.api.operations import Call, Hot, OpenHold, Operations, Operator
 from gateway.api.problem import ApiProblem
 from gateway.cli.options import Failed
 from gateway.core.book import Book
@@ -56,6 +56,9 @@ class OfflinePlace:
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return nullcontext()
+
+    def holds(self) -> list[OpenHold]:
+        return []  # they ended with their process
 
     def audit(self) -> AuditReport:
         snapshot = self._sink.snapshot()

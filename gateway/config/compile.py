@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator, Mapping
 
 from gateway.config.compile_access import (
     compile_accounts,
@@ -14,27 +15,32 @@ from gateway.config.compile_access import (
 )
 from gateway.config.compile_limits import compile_limits, compile_meters
 from gateway.config.compile_plans import compile_plans, compile_settings
+from gateway.config.compile_prices import check_counters
 from gateway.config.compile_routes import (
     compile_routes,
     compile_unmatched,
     compile_upstreams,
+    each_match,
     pattern_of,
     usage_api,
 )
 from gateway.config.compile_views import compile_views
-from gateway.config.draft import Draft
+from gateway.config.draft import Draft, Where
 from gateway.config.models import ListenerModel
 from gateway.config.sources import Document
 from gateway.core.book import (
+    STATEMENTS,
     Book,
     ErrorBody,
     JournalSettings,
     Listener,
     ResponseHeaders,
+    Route,
     ServerLimits,
     StoreSettings,
     TlsFiles,
 )
+from gateway.core.pricing import Price
 from gateway.core.refusals import KINDS
 from gateway.core.routes import RouteTable
 
@@ -45,26 +51,28 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     upstreams = compile_upstreams(draft)
     plans = compile_plans(draft)
     settings = compile_settings(draft)
-    views = compile_views(draft)
     operators = compile_operators(draft)
     accounts = compile_accounts(draft)
     routes = compile_routes(draft, upstreams)
     unmatched = compile_unmatched(draft, upstreams)
+    check_counters(draft, _priced(draft, routes, unmatched))
+    views = compile_views(draft)
     limits = compile_limits(draft, config.limits, ("limits",), "all")
     identify = compile_identify(draft)
     keys = compile_keys(draft)
-    _check_usage_paths(draft)
+    _check_names_once(draft)
     errors = _errors(draft)
     journal = _journal(draft)
     if len(draft.problems):
         return None
     admin = config.listeners.admin
+    matched = each_match(draft, routes)
     return Book(
         version=version,
         meters=compile_meters(draft),
         upstreams=upstreams,
-        routes=routes,
-        table=RouteTable.compile((pattern_of(route), route) for route in routes),
+        routes=matched,
+        table=RouteTable.compile((pattern_of(route), route) for route in matched),
         unmatched=unmatched,
         plans=plans,
         settings=settings,
@@ -141,10 +149,29 @@ def _journal(draft: Draft) -> JournalSettings:
     )
 
 
-def _check_usage_paths(draft: Draft) -> None:
+def _priced(
+    draft: Draft, routes: Mapping[int, Route], unmatched: Route | None
+) -> Iterator[tuple[Where, Price]]:
+    """Every price with its place."""
+    places: list[tuple[Where, Route]] = [(("routes", i), route) for i, route in routes.items()]
+    if unmatched is not None:
+        places.append((("unmatched",), unmatched))
+    for path, route in places:
+        for kind, price in route.prices.items():
+            own: Where = (*path, "callers", kind, "price")
+            yield own if draft.has(*own) else (*path, "price"), price
+
+
+def _check_names_once(draft: Draft) -> None:
     api = usage_api(draft)
-    if api.summary_path == api.activity_path:
-        draft.expected(("usage_api", "activity_path"), "another path than `path:`")
+    keys = ("path", "activity_path", "export_path")
+    named = ((path, ("usage_api", key)) for path, key in zip(api.paths, keys, strict=False))
+    draft.each_once("path", named)
+    if len(set(api.paths)) < len(set(api.paths[:3])) + len(STATEMENTS):
+        below = ", ".join(f"{api.summary_path}/{name}" for name in STATEMENTS)
+        draft.expected(("usage_api",), "other paths than those of its statements", below)
+    if len(set(draft.config.roles)) < len(draft.config.roles) or not draft.config.roles:
+        draft.expected(("roles",), "at least one role, each once")
 
 
 def _errors(draft: Draft) -> dict[str, ErrorBody]:

@@ -38,6 +38,9 @@ def _limit(
         hint = "only a plan's limits can be each account's own"
         draft.expected((*path, "settable"), "no `settable:` here", hint)
         return None
+    for key in ("default", "window"):
+        if draft.has(*path, key):
+            draft.expected((*path, key), f"no `{key}:` without `settable:`")
     if model.concurrent is not None:
         return _concurrency(draft, name, model, path, limit_id)
     if model.rate is None:

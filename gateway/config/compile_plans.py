@@ -12,7 +12,7 @@ from gateway.config.draft import Draft, Where
 from gateway.config.models_access import AccountModel
 from gateway.config.models_limits import LimitModel
 from gateway.config.models_plans import AllowanceModel, OverageModel, PlanModel, dollars
-from gateway.config.problems import did_you_mean
+from gateway.config.problems import did_you_mean, quoted
 from gateway.core.book import Allowance, Bundle, OverageRate, Plan, SettableLimit, Setting
 from gateway.core.limits import RateLimit
 from gateway.core.units import AMOUNT_MAX
@@ -60,11 +60,16 @@ def _allowances(
     periods = []
     for index, model in enumerate(models):
         where: Where = (*path, index) if is_list else path
-        if model.per in periods:
-            draft.expected((*where, "per"), "another period than the allowance before")
-        periods.append(model.per)
-        if index and (model.rollover is not None or model.overage is not None):
-            draft.expected(where, "rollover and overage in the first allowance of a meter only")
+        # Weeks are counted in one place, whatever day they begin on; so is each fixed length.
+        period = (model.per.kind, model.per.length_us)
+        if period in periods:
+            draft.expected((*where, "per"), "another kind of period than the allowances before")
+        periods.append(period)
+        for key in ("rollover", "overage", "settable") if index else ():
+            if draft.has(*where, key):
+                mark = draft.key_at(*where, key)
+                wanted = f"`{key}:` in the first allowance of a meter only"
+                draft.problems.expected(mark, wanted, f"`{key}:`", "the others only limit it")
         yield _allowance(draft, meter, model, where, billing)
 
 
@@ -77,6 +82,8 @@ def _allowance(
         draft.expected((*path, "when_exhausted"), "block", hint)
     rollover = 0
     if model.rollover is not None:
+        if model.per.kind == "ever":
+            draft.expected((*path, "rollover"), "no rollover", "`per: ever` has no next period")
         rollover = units_of(draft, meter, model.rollover, (*path, "rollover"))
     return Allowance(
         meter=meter,
@@ -135,9 +142,11 @@ def _overage(
         draft.expected(where, "no overage rate", f"billing: {billing} never bills overage")
     if model.per.kind != "month":
         draft.expected(where, "an overage rate with `per: month` only", "invoices are monthly")
-    units = units_of(draft, meter, rate.per, (*where, "per"))
-    if units == 0:
+    if rate.per == 0:
         draft.expected((*where, "per"), "a number above 0")
+        return None
+    units = units_of(draft, meter, rate.per, (*where, "per"))
+    if units == 0:  # a problem
         return None
     return OverageRate(_micro(draft, rate.price, (*where, "price")), units, rate.rounding)
 
@@ -151,6 +160,9 @@ def _micro(draft: Draft, amount: Decimal, path: Where) -> int:
 
 
 def _bundles(draft: Draft, model: PlanModel, path: Where) -> tuple[Bundle, ...]:
+    for name, bundle in model.bundles.items():
+        if bundle.amount == 0:
+            draft.expected((*path, name, "amount"), "an amount above 0")
     return tuple(
         Bundle(
             name,
@@ -178,7 +190,7 @@ def _settable(
     if model.per in ("source", "route", "all"):
         hint = "accounts share such a count, so none can have its own"
         draft.expected((*path, "per"), "account, key, user or project", hint)
-    for key in ("rate", "concurrent", "burst"):
+    for key in ("rate", "concurrent", "algorithm", "burst"):
         if draft.has(*path, key):
             draft.expected((*path, key), f"no `{key}:` beside `settable:`")
     limit = RateLimit(
@@ -213,44 +225,58 @@ def own_terms(
     """Settings, allowances and limits of a declared account, as core.book.Account has them."""
     path: Where = ("accounts", name)
     chosen = draft.config.plans.get(plan or "")
-    settings = []
-    for key, value in sorted(model.settings.items()):
-        known = draft.config.settings.get(key)
-        where: Where = (*path, "settings", key)
-        if known is None:
-            draft.expected(
-                where, "a setting of `settings:`", did_you_mean(key, list(draft.config.settings))
-            )
-        elif value not in known.values:
-            draft.expected(where, f"one of {', '.join(known.values)}")
-        elif value != (known.default or known.values[0]):
-            settings.append((key, value))
-    allowances = []
-    for meter, amount in sorted(model.allowances.items()):
-        where = (*path, "allowances", meter)
-        entries = chosen.allowances.get(meter, []) if chosen else []
-        if not any(entry.settable for entry in entries):
-            draft.expected(where, "a meter whose allowance is `settable: true` in the plan")
-        allowances.append((meter, units_of(draft, meter, amount, where)))
-    limits = []
-    for key, quota in sorted(model.limits.items()):
-        where = (*path, "limits", key)
-        limit = chosen.limits.get(key) if chosen else None
-        if limit is None or limit.settable is None:
-            draft.expected(where, "a limit that is settable in the plan")
-        elif quota and not limit.settable.from_ <= quota <= limit.settable.to:
-            wanted = f"0 for unlimited, or {limit.settable.from_:,} to {limit.settable.to:,}"
-            draft.expected(where, wanted)
-        limits.append((key, quota))
     for user, role in model.members.items():
         if role not in draft.config.roles:
-            hint = did_you_mean(role, draft.config.roles)
-            draft.expected((*path, "members", user), "a role of `roles:`", hint)
+            mark = draft.at(*path, "members", user)
+            draft.problems.unknown(mark, "a role", role, draft.config.roles)
     if chosen and model.overage == "on" and chosen.billing in NEVER_OVERAGE:
         hint = f"its plan is billed as {chosen.billing}"
         draft.expected((*path, "overage"), "no overage", hint)
     return {
-        "settings": tuple(settings),
-        "allowances": tuple(allowances),
-        "limits": tuple(limits),
+        "settings": tuple(_own_settings(draft, model, (*path, "settings"))),
+        "allowances": tuple(_own_amounts(draft, model, chosen, (*path, "allowances"))),
+        "limits": tuple(_own_limits(draft, model, chosen, (*path, "limits"))),
     }
+
+
+def _own_settings(draft: Draft, model: AccountModel, path: Where) -> Iterable[tuple[str, str]]:
+    for key, value in sorted(model.settings.items()):
+        known = draft.config.settings.get(key)
+        if known is None:
+            mark = draft.key_at(*path, key)
+            draft.problems.unknown(mark, "a setting", key, draft.config.settings)
+        elif value not in known.values:
+            hint = draft.problems.nearest(value, known.values)
+            mark = draft.at(*path, key)
+            draft.problems.expected(mark, f"a value of {key}", quoted(value), hint)
+        elif value != (known.default or known.values[0]):
+            yield key, value
+
+
+def _own_amounts(
+    draft: Draft, model: AccountModel, plan: PlanModel | None, path: Where
+) -> Iterable[tuple[str, int]]:
+    for meter, amount in sorted(model.allowances.items()):
+        entries = plan.allowances.get(meter, []) if plan else []
+        if meter not in draft.config.meters:
+            mark = draft.key_at(*path, meter)
+            draft.problems.unknown(mark, "a meter", meter, draft.config.meters)
+        elif not any(entry.settable for entry in entries):
+            wanted = "a meter whose allowance is `settable: true` in the plan"
+            draft.problems.expected(draft.key_at(*path, meter), wanted, quoted(meter))
+        yield meter, units_of(draft, meter, amount, (*path, meter))
+
+
+def _own_limits(
+    draft: Draft, model: AccountModel, plan: PlanModel | None, path: Where
+) -> Iterable[tuple[str, int]]:
+    for key, quota in sorted(model.limits.items()):
+        limit = plan.limits.get(key) if plan else None
+        if limit is None or limit.settable is None:
+            mark = draft.key_at(*path, key)
+            names = [n for n, entry in plan.limits.items() if entry.settable] if plan else []
+            draft.problems.unknown(mark, "a limit that is settable in the plan", key, names)
+        elif quota and not limit.settable.from_ <= quota <= limit.settable.to:
+            wanted = f"0 for unlimited, or {limit.settable.from_:,} to {limit.settable.to:,}"
+            draft.expected((*path, key), wanted)
+        yield key, quota

@@ -7,18 +7,26 @@ which the request path does not have to measure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 
+from gateway.config.compile_figures import (
+    check_number,
+    check_text,
+    check_unit,
+    compile_condition,
+    condition_of,
+    place_of,
+    place_of_entry,
+)
 from gateway.config.draft import Draft, Where
 from gateway.config.models_prices import ReserveModel, RuleModel, TableModel, TierModel
 from gateway.config.models_routes import MeasureModel
-from gateway.config.problems import Expected, did_you_mean
+from gateway.config.problems import Expected, did_you_mean, quoted
 from gateway.config.quantities import in_units
-from gateway.core.figures import COUNTED, Figure
-from gateway.core.pricing import FREE, Charge, Condition, Price, Ratio, Reserve, Rule, Table, Tier
-from gateway.core.pricing import Test as Trial
+from gateway.core.pricing import FREE, Charge, Price, Ratio, Reserve, Rule, Table, Tier
+from gateway.core.units import AMOUNT_MAX
 
 PriceModel = Mapping[str, list[RuleModel]]
 
@@ -34,6 +42,7 @@ def compile_price(
             where: Where = (
                 (*path, meter, index) if _is_list(draft, (*path, meter)) else (*path, meter)
             )
+            _check_uncounted(draft, model, where)
             amount = _fixed(draft, meter, model, where)
             if amount is not None:
                 charges[meter] = charges.get(meter, 0) + amount
@@ -43,9 +52,9 @@ def compile_price(
                     rules.append(rule)
     _check_counters_once(draft, rules, path)
     fixed = tuple(Charge(meter, amount) for meter, amount in charges.items() if amount)
-    charge_when = compile_condition(draft, measure.charge_when, ()) if measure else ()
+    charge_when = condition_of(measure.charge_when) if measure else ()
     outcomes = measure.outcomes.items() if measure else ()
-    named = tuple((name, compile_condition(draft, c, ())) for name, c in outcomes)
+    named = tuple((name, condition_of(condition)) for name, condition in outcomes)
     if not (fixed or rules or named):
         return FREE
     return Price(fixed, tuple(rules), charge_when, named)
@@ -57,13 +66,34 @@ def _is_list(draft: Draft, path: Where) -> bool:
 
 def _fixed(draft: Draft, meter: str, model: RuleModel, path: Where) -> int | None:
     """An amount for each request, in smallest units; None for a measured rule."""
-    plain = isinstance(model.amount, Decimal) and model.per == 1
-    if not plain or model.of or model.times or model.tiers or model.counter or model.when:
+    if model.of or model.times or model.tiers or model.counter or model.when:
         return None
     if model.round == "carry" or not isinstance(model.amount, Decimal):
         return None
-    place = (*path, "amount") if draft.has(*path, "amount") else path
-    return units_of(draft, meter, model.amount, place)
+    if not isinstance(model.per, Decimal) or model.per == 0:
+        return None
+    if model.per == 1 or meter not in draft.config.meters:
+        place = (*path, "amount") if draft.has(*path, "amount") else path
+        return units_of(draft, meter, model.amount, place)
+    units = Fraction(model.amount) / Fraction(model.per) * 10 ** draft.config.meters[meter].decimals
+    if units.denominator != 1 or units > AMOUNT_MAX:
+        hint = "round: carry with a counter keeps the rest; or count something with `of:`"
+        draft.expected((*path, "per"), "a price for each request in whole smallest units", hint)
+        return 0
+    return int(units)
+
+
+def _check_uncounted(draft: Draft, model: RuleModel, path: Where) -> None:
+    """What only makes sense beside `of:`."""
+    for key in ("reserve", "missing"):
+        if not model.of and draft.has(*path, key):
+            mark = draft.key_at(*path, key)
+            hint = "each request is one, nothing can be missing"
+            draft.problems.expected(mark, f"no `{key}:` without `of:`", f"`{key}:`", hint)
+    late = [figure for figure in model.of or () if figure.at == "answer"]
+    if model.missing == "refuse" and late:
+        hint = f"{late[0]} is missing only when the request is over"
+        draft.expected((*path, "missing"), "reserve, or a number", hint)
 
 
 def units_of(draft: Draft, meter: str, amount: Decimal, path: Where) -> int:
@@ -83,6 +113,7 @@ def _rule(draft: Draft, meter: str, model: RuleModel, path: Where, rule_id: str)
     if meter not in meters:
         return None
     unit = 10 ** meters[meter].decimals
+    _check_counted(draft, model, path)
     tables = [
         _table(draft, t, (*path, "times"), 1) for t in model.times if isinstance(t, TableModel)
     ]
@@ -130,7 +161,7 @@ def _ratio(value: Fraction) -> Ratio:
 
 def _table(draft: Draft, model: TableModel, path: Where, power: int) -> Table:
     """A table's factors; of a `per` they divide."""
-    check_looked_up(draft, model.by, (*path, "by"))
+    check_text(draft, model.by, model.values, path)
     factors = {}
     for text, number in model.values.items():
         if power < 0 and number == 0:
@@ -189,8 +220,11 @@ def _tiers(
             draft.expected((*where, "per"), "a number above 0")
             continue
         rate = Fraction(model.amount) * unit / Fraction(model.per) / counter_unit
-        up_to = None if model.up_to is None else int(Fraction(model.up_to) * counter_unit)
-        tiers.append(Tier(up_to, _ratio(rate)))
+        up_to = None if model.up_to is None else Fraction(model.up_to) * counter_unit
+        if up_to is not None and (up_to.denominator != 1 or up_to > AMOUNT_MAX):
+            draft.expected((*where, "up_to"), "a whole number of the counter's smallest units")
+            continue
+        tiers.append(Tier(None if up_to is None else int(up_to), _ratio(rate)))
     return tuple(tiers)
 
 
@@ -199,28 +233,22 @@ def _reserve(draft: Draft, model: ReserveModel | None, path: Where) -> Reserve:
         return Reserve()
     for figure in model.of or ():
         if figure.at == "answer":
-            draft.expected(path, "figures of the request", f"{figure} is known too late")
+            mark = place_of(draft, path, figure)
+            hint = "the answer is known too late"
+            draft.problems.expected(mark, "a figure of the request", quoted(str(figure)), hint)
+        check_number(draft, figure, path)
     return Reserve(tuple(model.of or ()), _ratio(Fraction(model.otherwise)), model.average)
 
 
-def compile_condition(
-    draft: Draft, model: Mapping[Figure, tuple[frozenset[str], frozenset[str]]], path: Where
-) -> Condition:
-    """All tests of a mapping."""
-    for figure in model:
-        check_looked_up(draft, figure, path)
-    return tuple(Trial(figure, any_of, none_of) for figure, (any_of, none_of) in model.items())
-
-
-def check_looked_up(draft: Draft, figure: Figure, path: Where) -> None:
-    """A figure that says what, not how much; settings are declared."""
-    if not path:
-        return
-    if figure.source in COUNTED:
-        draft.expected(path, "a figure that is a text, such as request.json:model", str(figure))
-    elif figure.source == "account.setting" and figure.name not in draft.config.settings:
-        hint = did_you_mean(figure.name, list(draft.config.settings)) or "see `settings:`"
-        draft.expected(path, f"a known setting, not {figure.name!r}", hint)
+def _check_counted(draft: Draft, model: RuleModel, path: Where) -> None:
+    """What is counted are numbers, and so many of it is said in its unit."""
+    for figure in model.of or ():
+        check_number(draft, figure, (*path, "of"))
+    units: list[Where] = [(*path, "per"), (*path, "reserve"), (*path, "reserve", "otherwise")]
+    for index in range(len(model.tiers or ())):
+        units += [(*path, "tiers", index, "per"), (*path, "tiers", index, "up_to")]
+    for where in units:
+        check_unit(draft, model.of or (), where)
 
 
 def _check_counters_once(draft: Draft, rules: list[Rule], path: Where) -> None:
@@ -229,15 +257,24 @@ def _check_counters_once(draft: Draft, rules: list[Rule], path: Where) -> None:
         draft.expected(path, f"the counter {counter} in one rule of a price")
 
 
-def check_counters(draft: Draft, prices: Mapping[Where, Price]) -> None:
-    """A counter belongs to one meter at one rate, wherever it is used."""
+def check_counters(draft: Draft, prices: Iterable[tuple[Where, Price]]) -> None:
+    """A counter belongs to one meter at one rate, wherever it is used, and is not charged."""
+    priced = list(prices)
+    charged = {meter for _, price in priced for meter in price.meters}
     first: dict[str, tuple[Rule, Where]] = {}
-    for path, price in prices.items():
+    for path, price in priced:
         for rule in price.rules:
             if not rule.counter:
                 continue
+            mark = place_of_entry(draft, path, "counter", rule.counter)
+            if rule.counter in charged:
+                hint = f"{rule.counter} is charged: declare one for counting only"
+                wanted = "a counter that no price charges"
+                draft.problems.expected(mark, wanted, quoted(rule.counter), hint)
             known, where = first.setdefault(rule.counter, (rule, path))
             same = (known.meter, known.rate, known.tiers) == (rule.meter, rule.rate, rule.tiers)
             if not same:
-                hint = f"another price counts with it at {draft.at(*where)}"
-                draft.expected(path, f"one rate for the counter {rule.counter}", hint)
+                other = place_of_entry(draft, where, "counter", rule.counter)
+                hint = f"another price counts with it at {other}"
+                wanted = f"one rate for the counter {rule.counter}"
+                draft.problems.expected(mark, wanted, "another", hint)

@@ -11,12 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.config.compile_limits import compile_limits
-from gateway.config.compile_prices import (
-    PriceModel,
-    check_counters,
-    compile_condition,
-    compile_price,
-)
+from gateway.config.compile_measures import check_measures
+from gateway.config.compile_prices import PriceModel, compile_price
 from gateway.config.draft import Draft, Where
 from gateway.config.models_routes import (
     CallerModel,
@@ -25,18 +21,13 @@ from gateway.config.models_routes import (
     UnmatchedModel,
     UpstreamModel,
 )
-from gateway.config.problems import Mark, did_you_mean, quoted
+from gateway.config.problems import Mark, quoted
 from gateway.config.references import unnamed_route
 from gateway.core.book import CallerKind, HeaderEdits, Route, Upstream, UsageApi
 from gateway.core.pricing import Price
 from gateway.core.routes import Pattern, TemplateError, find_conflicts, parse_template
 
 UNMATCHED_NAME = "unmatched"
-# Outcomes that the request path gives by itself (proxy/settle.py).
-OUTCOMES = frozenset(
-    ("charged", "free", "not_charged", "continued", "client_gone", "upstream_error",
-     "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error", "gateway_error")
-)  # fmt: skip
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -72,23 +63,20 @@ def _edits(model: HeaderEditsModel) -> HeaderEdits:
     )
 
 
-def compile_routes(draft: Draft, upstreams: Mapping[str, Upstream]) -> tuple[Route, ...]:
-    """The routes in their order; those with a mistake may be missing."""
+def compile_routes(draft: Draft, upstreams: Mapping[str, Upstream]) -> dict[int, Route]:
+    """The routes by index, each with its first match; those with a mistake may be missing."""
     models = draft.config.routes
     names = _names(draft)
     patterns = _patterns(draft)
     _check_reachable(draft, names, patterns)
     _check_own_paths(draft, patterns)
     compiled = [_route(draft, m, names[index], index, upstreams) for index, m in enumerate(models)]
-    routes = {index: route for index, route in enumerate(compiled) if route is not None}
-    check_counters(
-        draft,
-        {
-            ("routes", index, "price"): price
-            for index, route in routes.items()
-            for price in route.prices.values()
-        },
-    )
+    return {index: route for index, route in enumerate(compiled) if route is not None}
+
+
+def each_match(draft: Draft, routes: Mapping[int, Route]) -> tuple[Route, ...]:
+    """A route for each of its matches, in order; all of one are alike but for the match."""
+    patterns = _patterns(draft)
     return tuple(
         replace(route, methods=pattern.methods, template=pattern.template)
         for index, route in routes.items()
@@ -163,7 +151,7 @@ def _route(
     path: Where = ("routes", index)
     upstream = upstreams.get(model.upstream)  # None: said by check_references
     prices = _prices(draft, model, model.callers, path, name)
-    _check_conditions(draft, model, path)
+    check_measures(draft, model, prices, path)
     limits = compile_limits(draft, model.limits, (*path, "limits"), f"route/{name}")
     parameter, project = _project(draft, model, path)
     if upstream is None:
@@ -213,44 +201,21 @@ def _prices(
 ) -> dict[str, Price]:
     """A price for each kind of caller that is let in."""
 
-    def compiled(price: PriceModel, where: Where) -> Price:
-        return compile_price(draft, price, where, model, name)
+    def compiled(price: PriceModel, where: Where, rule_id: str) -> Price:
+        return compile_price(draft, price, where, model, rule_id)
 
-    common = None if model.price is None else compiled(model.price, (*path, "price"))
+    common = None if model.price is None else compiled(model.price, (*path, "price"), name)
     prices: dict[str, Price] = {}
     for kind, caller in callers.items():
         if caller.price is not None:
-            prices[kind] = compiled(caller.price, (*path, "callers", kind, "price"))
+            where: Where = (*path, "callers", kind, "price")
+            prices[kind] = compiled(caller.price, where, f"{name}/{kind}")
         elif common is not None:
             prices[kind] = common
         else:
             hint = "traffic without a price is a decision"
             draft.absent(path, f"`price: free` or amounts{_for(kind, callers)}", hint)
     return prices
-
-
-def _check_conditions(draft: Draft, model: RouteModel | UnmatchedModel, path: Where) -> None:
-    """What `charge_when`, `outcomes`, `requires` and `send` name is there."""
-    compile_condition(draft, model.charge_when, (*path, "charge_when"))
-    for name, condition in model.outcomes.items():
-        where: Where = (*path, "outcomes", name)
-        compile_condition(draft, condition, where)
-        if name in OUTCOMES:
-            draft.expected(where, "a name that no other outcome has", f"known: {sorted(OUTCOMES)}")
-    if isinstance(model, UnmatchedModel):
-        return
-    settings = draft.config.settings
-    for name, value in model.requires.items():
-        known = settings.get(name)
-        if known is None:
-            hint = did_you_mean(name, list(settings)) or "see `settings:`"
-            draft.expected((*path, "requires", name), f"a known setting, not {name!r}", hint)
-        elif value not in known.values:
-            draft.expected((*path, "requires", name), f"one of {', '.join(known.values)}")
-    for header, name in model.send.items():
-        if name not in settings:
-            hint = did_you_mean(name, list(settings)) or "see `settings:`"
-            draft.expected((*path, "send", header), "the name of a setting", hint)
 
 
 def _for(kind: str, callers: Mapping[CallerKind, CallerModel]) -> str:
@@ -286,24 +251,40 @@ def _check_reachable(draft: Draft, names: list[str], patterns: dict[Spot, Patter
 
 
 def _check_own_paths(draft: Draft, patterns: dict[Spot, Pattern]) -> None:
-    """Routes that our own usage API would answer instead."""
-    api = usage_api(draft)
-    ours = {api.summary_path, api.activity_path} if api.enabled else set()
-    ours |= {view.path for view in draft.config.views}
+    """Routes that our own usage API or a view would answer instead."""
+    ours = {shape(path): "usage_api: {path: ...}" for path in own_paths(draft)}
+    views = {shape(view.path): "the view's `path:`" for view in draft.config.views}
     for spot, pattern in patterns.items():
         takes_get = not pattern.methods or not pattern.methods.isdisjoint({"GET", "HEAD"})
-        if takes_get and pattern.template.rstrip("/") in ours:
-            views = {view.path for view in draft.config.views}
-            ours_is = "path of the view" if pattern.template in views else "usage_api: {path: ...}"
-            hint = f"move ours with {ours_is}"
-            path = _match_at(draft, spot)
-            draft.expected(path, "a path that is not the usage API's", hint)
+        key = shape(pattern.template)
+        if takes_get and key in ours:
+            hint = f"move ours with {ours[key]}"
+            draft.expected(_match_at(draft, spot), "a path that is not the usage API's", hint)
+        elif takes_get and key in views:
+            hint = f"move one of them: {views[key]}"
+            draft.expected(_match_at(draft, spot), "a path that no view answers", hint)
+
+
+def shape(template: str) -> str:
+    """A template without the names of its parameters: equal for those that take the same."""
+    return re.sub(r"\{[^}.]*(\.\.\.)?\}", r"{\1}", template.rstrip("/"))
+
+
+def own_paths(draft: Draft) -> tuple[str, ...]:
+    """The paths of our usage API."""
+    api = usage_api(draft)
+    return api.paths if api.enabled else ()
 
 
 def usage_api(draft: Draft) -> UsageApi:
     """Our own paths on the proxy's listener."""
     model = draft.config.usage_api
-    return UsageApi(model.enabled, model.path, model.activity_path or f"{model.path}/activity")
+    return UsageApi(
+        model.enabled,
+        model.path,
+        model.activity_path or f"{model.path}/activity",
+        model.export_path or f"{model.path}/export",
+    )
 
 
 def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route | None:
@@ -311,8 +292,8 @@ def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route 
     model = draft.config.unmatched
     path: Where = ("unmatched",)
     if model.action == "refuse":
-        for key in ("upstream", "price", "callers", "operation", "max_body"):
-            if draft.has(*path, key):
+        for key in UnmatchedModel.model_fields:
+            if key != "action" and draft.has(*path, key):
                 mark = draft.key_at(*path, key)
                 draft.problems.expected(mark, "nothing beside `action: refuse`", f"`{key}:`")
         return None
@@ -322,7 +303,7 @@ def compile_unmatched(draft: Draft, upstreams: Mapping[str, Upstream]) -> Route 
     else:
         upstream = upstreams.get(model.upstream)
     prices = _prices(draft, model, _callers(model), path, UNMATCHED_NAME)
-    _check_conditions(draft, model, path)
+    check_measures(draft, model, prices, path)
     if upstream is None:
         return None
     return Route(

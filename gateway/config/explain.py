@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.core.book import Book, Meter, Route, Upstream
-from gateway.core.pricing import Condition, Price, Rule
+from gateway.config.words import price_text
+from gateway.core.book import STATEMENTS, Book, Meter, Route, Upstream
 from gateway.core.routes import Match, Pattern, RouteTable, host_matches, parse_template
 from gateway.core.target import Target, parse_target
-from gateway.core.units import format_amount
 
 Kind = Literal["exact", "template", "rest"]
 _RANK = {"literal": 0, "parameter": 1, "rest": 2}  # as the table's walk prefers them
@@ -101,51 +100,6 @@ def failed_conditions(
     return tuple(failed)
 
 
-def price_text(price: Price, meters: Mapping[str, Meter]) -> str:
-    """`free`, or amounts such as `1.50 coins + 2 tokens`."""
-    if price.is_free:
-        return "free"
-    fixed = [
-        f"{format_amount(amount, meters[meter].decimals)} {meter}"
-        for meter, amount in price.charges
-    ]
-    text = " + ".join([*fixed, *(rule_text(rule, meters) for rule in price.rules)])
-    if price.charge_when:
-        text += f", when {_condition_text(price.charge_when)}"
-    for name, condition in price.outcomes:
-        text += f", {name} and free when {_condition_text(condition)}"
-    return text
-
-
-def rule_text(rule: Rule, meters: Mapping[str, Meter]) -> str:
-    """`1 coins per 10 request.json:steps`: a measured price in words."""
-    unit, counted = meters[rule.meter].unit, " or ".join(map(str, rule.of)) or "request"
-    if rule.tiers:
-        text = f"{rule.meter} by {counted} in {len(rule.tiers)} tiers of {rule.counter}"
-    else:
-        n, d = rule.rate[0] * rule.counter_unit, rule.rate[1] * unit
-        text = (
-            f"{n} {rule.meter} per {d} {counted}" if d != 1 else f"{n} {rule.meter} per {counted}"
-        )
-        if rule.counter:
-            text += f", carried over in {rule.counter}"
-    for table in rule.tables:
-        text += f" x {table.by}"
-    return text + (f" when {_condition_text(rule.when)}" if rule.when else "")
-
-
-def _condition_text(condition: Condition) -> str:
-    texts = []
-    for test in condition:
-        if test.none_of:
-            texts.append(f"{test.figure} is not {' or '.join(sorted(test.none_of))}")
-        elif test.any_of:
-            texts.append(f"{test.figure} is {' or '.join(sorted(test.any_of))}")
-        else:
-            texts.append(f"{test.figure} is there")
-    return " and ".join(texts)
-
-
 def prices_text(route: Route, meters: Mapping[str, Meter]) -> str:
     """The price of each kind of caller; one figure when all pay the same."""
     by_kind = {kind: price_text(price, meters) for kind, price in route.prices.items()}
@@ -175,5 +129,6 @@ def _nearness(route: Route) -> tuple[list[int], int, int]:
 
 def _own_api(book: Book, path: str) -> str:
     api = book.usage_api
-    ours = {api.summary_path: "usage summary", api.activity_path: "usage activity"}
-    return ours.get(path, "") if api.enabled else ""
+    names = ("summary", "activity", "export", *STATEMENTS)
+    ours = dict(zip(api.paths, names, strict=True))
+    return f"usage {ours[path]}" if api.enabled and path in ours else ""

@@ -142,7 +142,7 @@ def parse_timezone(value: object) -> str:
         raise Expected(form)
     try:
         ZoneInfo(value)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise Expected(form, hint=did_you_mean(value, available_timezones())) from None
     return value
 

@@ -150,6 +150,9 @@ class UsageApiModel(Model):
     activity_path: OwnPath | None = Field(
         default=None, description="The list of events. Default: <path>/activity."
     )
+    export_path: OwnPath | None = Field(
+        default=None, description="The events as CSV. Default: <path>/export."
+    )
 
 
 class ResponseHeadersModel(Model):

@@ -91,7 +91,11 @@ def _texts(value: object) -> frozenset[str]:
     for entry in entries:
         if isinstance(entry, bool):
             texts.append("true" if entry else "false")
-        elif isinstance(entry, str | int | Decimal):
+        elif entry is None:
+            texts.append("null")
+        elif isinstance(entry, Decimal):
+            texts.append(str(float(entry)))  # 1.50 is the number that JSON writes as 1.5
+        elif isinstance(entry, str | int):
             texts.append(str(entry))
         else:
             raise Expected(form)
@@ -100,7 +104,7 @@ def _texts(value: object) -> frozenset[str]:
     return frozenset(texts)
 
 
-_VALUE_SCHEMA = {"type": ["string", "number", "boolean"]}
+_VALUE_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 _EXPECTED_SCHEMA = {
     "anyOf": [
         _VALUE_SCHEMA,

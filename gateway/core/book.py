@@ -288,6 +288,9 @@ class StoreSettings:
     path: str  # SQLite file
 
 
+STATEMENTS = ("history", "breakdown", "invoice")  # of the usage API
+
+
 @dataclass(frozen=True, slots=True)
 class UsageApi:
     """Where callers read their own usage on the proxy's listener."""
@@ -295,6 +298,13 @@ class UsageApi:
     enabled: bool = True
     summary_path: str = "/v1/usage"
     activity_path: str = "/v1/usage/activity"
+    export_path: str = "/v1/usage/export"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All that are ours; statements stand below the summary."""
+        statements = (f"{self.summary_path}/{name}" for name in STATEMENTS)
+        return (self.summary_path, self.activity_path, self.export_path, *statements)
 
 
 @dataclass(frozen=True, slots=True)

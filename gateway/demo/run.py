@@ -27,7 +27,7 @@ from gateway.log import LogThread
 
 ACCOUNT = "demo"
 KEY_FILE = "demo.key"
-OPERATOR = Operator("demo", "local")
+OPERATOR = Operator("demo", "local", "admin")
 
 
 class Options(NamedTuple):

@@ -25,6 +25,7 @@ from gateway.proxy.ticker import NEVER
 from gateway.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
     from gateway.proxy.memo import HeadMemo
     from gateway.proxy.server import ProxyServer
 
@@ -48,7 +49,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "server", "peer", "is_tls", "phase", "deadline", "upstream",
-        "tunnel", "body_raw", "tunnel_in", "frames", "memo", "_running", "_payload",
+        "tunnel", "body_raw", "tunnel_in", "frames", "memo", "exchange", "_running", "_payload",
         "_is_lingering",
     )  # fmt: skip
 
@@ -76,6 +77,7 @@ class ClientConnection(RequestHandler):
         self.frames: FrameCounter | None = None  # of a measured tunnel
         self.body_raw = 0
         self.memo: HeadMemo | None = None
+        self.exchange: Exchange | None = None  # of the last request
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._is_lingering = False
         self._running: Coroutine[Any, Any, bool] | None = None

@@ -131,6 +131,7 @@ class Proxy:
         """Serve one request; whether the connection may be used for the next."""
         now_us = self.now_us()
         x = Exchange(self.book, connection, payload, now_us, self.ids.next(now_us))
+        connection.exchange = x
         try:
             refusal = self._read_and_identify(x, message)
             if refusal is None:
