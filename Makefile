@@ -2,6 +2,7 @@
 #
 #   make demo   the gateway in front of a small backend, with a key to try (PORT, ADMIN_PORT)
 #   make test   lint, types and every test
+#   make acceptance   what the reference systems promise, and whether it holds
 #   make bench  CPU per request beside nginx+Lua, Caddy and others
 
 PORT ?= 8080
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo check test lint format bench clean
+.PHONY: help demo check test acceptance lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,9 @@ check: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest --slow
+
+acceptance: $(INSTALLED_TEST)
+	$(BIN)/pytest -q tests/acceptance
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .

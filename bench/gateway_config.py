@@ -30,6 +30,7 @@ class GatewaySetup:
     routes: int = 60
     key: str | None = None  # declared in the YAML; None: keys are in the store only
     transfers: bool = False  # one route more, for large bodies
+    priced: bool = False  # two routes more, one of them with a measured price
 
     @property
     def store(self) -> Path:
@@ -69,6 +70,8 @@ def write_config(setup: GatewaySetup) -> Path:
             file.write(_ROUTE.format(number=number, template=template))
         if setup.transfers:
             file.write(_TRANSFERS)
+        if setup.priced:
+            file.write(_PRICED)
     return path
 
 
@@ -128,4 +131,17 @@ _TRANSFERS = """\
     upstream: backend
     operation: Transfer
     price: {coins: 1}
+"""
+
+_PRICED = """\
+  - name: priced-fixed
+    match: GET /priced/fixed
+    upstream: backend
+    operation: Fixed
+    price: {coins: 1}
+  - name: priced-json
+    match: GET /priced/json
+    upstream: backend
+    operation: Measured
+    price: {coins: {per: 1000, of: answer.json:usage.total_tokens, reserve: 4000}}
 """

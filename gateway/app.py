@@ -12,7 +12,6 @@ import gc
 import os
 import resource
 import signal
-import sqlite3
 import ssl
 import time
 from collections.abc import Mapping
@@ -45,7 +44,7 @@ from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
 from gateway.store import mutations
 from gateway.store.base import StoreError
-from gateway.store.ledger import record_account_version, record_plans_version
+from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
@@ -136,13 +135,8 @@ class Gateway:
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""
         now_us = self.now_us()
-
-        def record(connection: sqlite3.Connection) -> None:
-            record_plans_version(connection, book.version, book.plans, now_us)
-            for account in book.accounts.values():
-                record_account_version(connection, account, now_us)
-
-        self.shipper.submit(record).result(VERSIONS_WAIT_S)
+        written = self.shipper.submit(lambda store: record_versions(store, book, now_us))
+        written.result(VERSIONS_WAIT_S)
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)

@@ -122,9 +122,7 @@ def _nullable(fields: Fields, name: str, parse: Callable[[object], Any], default
     return fields.get(name, parse, default)
 
 
-def _pairs(
-    fields: Fields, name: str, before: Pairs, parse: Callable[[str, object], Any]
-) -> Pairs:
+def _pairs(fields: Fields, name: str, before: Pairs, parse: Callable[[str, object], Any]) -> Pairs:
     """A mapping's entries over what was there; an entry with null is taken away."""
     if name not in fields:
         return before

@@ -1,4 +1,4 @@
-"""Every operator's operation: method, path, function, and what it does in one line.
+"""Every operator's operation: method, path, function, who may, and what it does in one line.
 
 The admin API mounts this table and the command line calls it, so neither can do
 what the other cannot. Paths are below PREFIX; {names} are parameters.
@@ -8,57 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+from urllib.parse import unquote
 
-from gateway.api import accounts, keys, ledger, members, reports
+from gateway.api import accounts, grants, keys, ledger, members, reports
 from gateway.api.operations import Call, Operations, Reply
+from gateway.api.roles import Area, require, roles_of
 from gateway.core.book import OperatorRole
 
 PREFIX = "/admin/v1"
 
-
-READ: tuple[OperatorRole, ...] = ("admin", "billing", "support", "reader")
-MONEY: tuple[OperatorRole, ...] = ("admin", "billing")  # plans, seats, units, caps
-CARE: tuple[OperatorRole, ...] = ("admin", "support")  # keys, members
-CHANGE: tuple[OperatorRole, ...] = (
-    "admin",
-    "billing",
-    "support",
-)  # an account: which fields, api/accounts.py says
+READ: tuple[Area, ...] = ("read",)
+MONEY: tuple[Area, ...] = ("money",)
+KEYS: tuple[Area, ...] = ("keys",)
+MEMBERS: tuple[Area, ...] = ("members",)
+# A new account, and a change: gateway/api/accounts.py judges each field that is given.
+NEW: tuple[Area, ...] = ("accounts",)
+FIELDS: tuple[Area, ...] = ("accounts", "money", "settings")
 
 
 class Endpoint(NamedTuple):
-    """One operation. `may_wait`: an empty answer may be held back until there is more."""
+    """One operation, for operators who have one of `areas`.
+
+    `may_wait`: an empty answer may be held back until there is more.
+    """
 
     method: str
     path: str
     run: Callable[[Operations, Call], Reply]
     title: str
-    roles: tuple[OperatorRole, ...] = READ
+    areas: tuple[Area, ...] = READ
     may_wait: bool = False
+
+    @property
+    def roles(self) -> list[OperatorRole]:
+        """The operator roles that may."""
+        return roles_of(self.areas)
 
 
 ENDPOINTS = (
     Endpoint("GET", "/accounts", accounts.list_accounts, "List accounts"),
-    Endpoint("POST", "/accounts", accounts.create_account, "Create an account", CHANGE),
+    Endpoint("POST", "/accounts", accounts.create_account, "Create an account", NEW),
     Endpoint("GET", "/accounts/{account}", accounts.show_account, "Show an account"),
-    Endpoint("PATCH", "/accounts/{account}", accounts.change_account, "Change an account", CHANGE),
+    Endpoint("PATCH", "/accounts/{account}", accounts.change_account, "Change an account", FIELDS),
     Endpoint("GET", "/accounts/{account}/members", members.show_members, "List members"),
-    Endpoint("PUT", "/accounts/{account}/members/{user}", members.set_member, "Set a role", CARE),
     Endpoint(
-        "DELETE", "/accounts/{account}/members/{user}", members.delete_member, "Remove one", CARE
+        "PUT", "/accounts/{account}/members/{user}", members.set_member, "Set a role", MEMBERS
     ),
-    Endpoint("GET", "/accounts/{account}/bundles", ledger.show_bundles, "List the plan's bundles"),
+    Endpoint(
+        "DELETE", "/accounts/{account}/members/{user}", members.delete_member, "Remove one", MEMBERS
+    ),
+    Endpoint("GET", "/accounts/{account}/bundles", grants.show_bundles, "List the plan's bundles"),
     Endpoint("GET", "/keys", keys.list_keys, "List keys"),
-    Endpoint("POST", "/keys", keys.create_key, "Create a key", CARE),
+    Endpoint("POST", "/keys", keys.create_key, "Create a key", KEYS),
     Endpoint("GET", "/keys/{key}", keys.show_key, "Show a key"),
-    Endpoint("DELETE", "/keys/{key}", keys.revoke, "Revoke a key", CARE),
-    Endpoint("POST", "/keys/{key}/rotate", keys.rotate, "Replace a key", CARE),
+    Endpoint("DELETE", "/keys/{key}", keys.revoke, "Revoke a key", KEYS),
+    Endpoint("POST", "/keys/{key}/rotate", keys.rotate, "Replace a key", KEYS),
     Endpoint("GET", "/ledger", ledger.list_ledger, "List an account's ledger, newest first"),
-    Endpoint("POST", "/topups", ledger.create_topup, "Add units to the current period", MONEY),
-    Endpoint("POST", "/grants", ledger.create_grant, "Give units of their own", MONEY),
-    Endpoint("POST", "/bundles", ledger.buy_bundle, "Add a bundle that the plan offers", MONEY),
-    Endpoint("POST", "/adjustments", ledger.create_adjustment, "Correct what is left", MONEY),
-    Endpoint("POST", "/refunds", ledger.create_refund, "Give an event's charges back", MONEY),
+    Endpoint("POST", "/topups", grants.create_topup, "Add units to the current period", MONEY),
+    Endpoint("POST", "/grants", grants.create_grant, "Give units of their own", MONEY),
+    Endpoint("POST", "/bundles", grants.buy_bundle, "Add a bundle that the plan offers", MONEY),
+    Endpoint("POST", "/adjustments", grants.create_adjustment, "Correct what is left", MONEY),
+    Endpoint("POST", "/refunds", grants.create_refund, "Give an event's charges back", MONEY),
     Endpoint("GET", "/usage/{account}", reports.show_usage, "Show an account's usage"),
     Endpoint("GET", "/usage/{account}/history", reports.show_history, "Show periods of a meter"),
     Endpoint("GET", "/usage/{account}/breakdown", reports.show_breakdown, "Show who used what"),
@@ -71,8 +81,14 @@ ENDPOINTS = (
 )
 
 
+def perform(endpoint: Endpoint, ops: Operations, call: Call) -> Reply:
+    """Run an operation, if the operator's role may. Raises ApiProblem."""
+    require(call.operator.role, endpoint.areas, f"{endpoint.method} {endpoint.path}")
+    return endpoint.run(ops, call)
+
+
 def find_endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
-    """The operation of a path below PREFIX, and its parameters, decoded already.
+    """The operation of a path below PREFIX, and its parameters, decoded.
 
     Raises LookupError when there is none.
     """
@@ -83,5 +99,5 @@ def find_endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
             continue
         pairs = list(zip(wanted, segments, strict=True))
         if all(name == text or (name.startswith("{") and text) for name, text in pairs):
-            return endpoint, {n[1:-1]: text for n, text in pairs if n.startswith("{")}
+            return endpoint, {n[1:-1]: unquote(text) for n, text in pairs if n.startswith("{")}
     raise LookupError(f"{method} {path}")

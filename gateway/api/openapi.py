@@ -9,24 +9,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gateway.api.documents import DOCUMENTS
 from gateway.api.endpoints import ENDPOINTS, PREFIX, Endpoint
 from gateway.api.problem import KINDS
-from gateway.api.shapes import SHAPES, Schema, Shape
+from gateway.api.schema import nullable, ref
+from gateway.api.shapes import SHAPES, Shape
 
-PROBLEM: Schema = {
-    "type": "object",
-    "description": "RFC 9457.",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What was expected and what was found."},
-        "code": {"enum": sorted(KINDS)},
-        "parameter": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
-}
+WRITES = ("POST", "PATCH", "PUT")
+# Methods that a path does not have are no operation of it.
+NO_ANSWERS = frozenset((405,))
+DESCRIPTION = (
+    "Accounts, keys, units, usage and invoices. Money is dollars as decimal text, amounts are "
+    "exact, instants RFC 3339 in UTC. A field that is null is a field that is not given, unless "
+    "it says otherwise."
+)
 
 
 def openapi_document(version: str) -> dict[str, Any]:
@@ -40,14 +36,22 @@ def openapi_document(version: str) -> dict[str, Any]:
         "info": {
             "title": "tallygate admin API",
             "version": version,
-            "description": "Accounts, keys, units, usage and invoices. Money is dollars as text.",
+            "description": DESCRIPTION,
         },
         "servers": [{"url": "/"}],
-        "security": [{"token": []}],
+        "security": [{"operator": []}],
+        "tags": [{"name": name} for name in dict.fromkeys(_tag(e) for e in ENDPOINTS)],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": PROBLEM},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": DOCUMENTS,
+            "securitySchemes": {
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An operator's token of the configuration, or the running "
+                    "process' control token.",
+                }
+            },
         },
     }
 
@@ -55,34 +59,43 @@ def openapi_document(version: str) -> dict[str, Any]:
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     shape = SHAPES[f"{endpoint.method} {endpoint.path}"]
     found: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
+        "operationId": endpoint.run.__name__,
         "summary": endpoint.title,
-        "description": f"Roles: {', '.join(endpoint.roles)}.",
-        "tags": [endpoint.path.split("/")[1]],
+        "description": f"{_prose(endpoint)}\n\nRoles: {', '.join(endpoint.roles)}.",
+        "tags": [_tag(endpoint)],
         "parameters": _parameters(endpoint, shape),
-        "responses": _responses(endpoint, shape),
+        "responses": _responses(shape),
     }
-    if endpoint.method in ("POST", "PATCH", "PUT"):
-        needed = [name for name in shape.needs if name in shape.body]
-        found["requestBody"] = {
-            "required": bool(needed),
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "properties": dict(shape.body),
-                        "required": needed,
-                        "additionalProperties": False,
-                    }
-                }
-            },
-        }
+    if endpoint.method in WRITES:
+        found["requestBody"] = _body(shape)
     return found
 
 
-def _operation_id(endpoint: Endpoint) -> str:
-    words = re.sub(r"[^a-z]+", " ", f"{endpoint.method} {endpoint.path}".lower()).split()
-    return words[0] + "".join(word.title() for word in words[1:])
+def _prose(endpoint: Endpoint) -> str:
+    """What the operation's function says of itself, in one line."""
+    return " ".join((endpoint.run.__doc__ or endpoint.title).split())
+
+
+def _tag(endpoint: Endpoint) -> str:
+    return endpoint.path.split("/")[1]
+
+
+def _body(shape: Shape) -> dict[str, Any]:
+    needed = [name for name in shape.needs if name in shape.body]
+    fields = {n: s if n in needed else _or_null(s) for n, s in shape.body.items()}
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": needed,
+        "additionalProperties": False,
+    }
+    return {"required": bool(needed), "content": {"application/json": {"schema": schema}}}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field that may be left out may be null as well."""
+    is_there = {"type": "null"} in schema.get("anyOf", ()) or "null" in schema.get("type", ())
+    return schema if is_there else nullable(schema)
 
 
 def _parameters(endpoint: Endpoint, shape: Shape) -> list[dict[str, Any]]:
@@ -94,19 +107,21 @@ def _parameters(endpoint: Endpoint, shape: Shape) -> list[dict[str, Any]]:
         {"name": name, "in": "query", "required": name in shape.needs, "schema": schema}
         for name, schema in shape.query.items()
     ]
-    if endpoint.method == "POST":
+    if shape.moves_units:
         found.append(
             {
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "schema": {"type": "string", "pattern": "^[ -~]{1,200}$"},
+                "description": "The same key and request again change nothing and have the same "
+                "answer; with another request it is refused.",
+                "schema": {"type": "string", "pattern": "^[!-~]([ -~]{0,198}[!-~])?$"},
             }
         )
     return found
 
 
-def _responses(endpoint: Endpoint, shape: Shape) -> dict[str, Any]:
+def _responses(shape: Shape) -> dict[str, Any]:
     found: dict[str, Any] = {
         str(status): {
             "description": "Done." if status == 200 else "Made.",
@@ -114,8 +129,8 @@ def _responses(endpoint: Endpoint, shape: Shape) -> dict[str, Any]:
         }
         for status, schema in shape.replies.items()
     }
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status in sorted({status for status, _ in KINDS.values() if status != 405}):
+    problem = {"application/problem+json": {"schema": ref("Problem")}}
+    for status in sorted({status for status, _ in KINDS.values()} - NO_ANSWERS):
         titles = [title for other, title in KINDS.values() if other == status]
         found[str(status)] = {"description": "; ".join(titles) + ".", "content": problem}
     return found

@@ -39,7 +39,6 @@ class Operator(NamedTuple):
     name: str
     address: str  # "local" for the command line without a gateway
     role: OperatorRole
-    role: OperatorRole = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,11 @@ class OpenHold(NamedTuple):
     id: str  # of the event that it will be
     request_id: str
     account: str
+    user: str
+    project: str
     key_id: str
     route: str
+    operation: str
     owner: str
     time_us: int
     expires_us: int  # of the lease, which the owner renews while the request is alive

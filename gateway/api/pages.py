@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.book import Account
@@ -49,15 +50,26 @@ def window_before(connection: sqlite3.Connection, before: int, most: int) -> tup
 
 
 def audit_log_before(
-    connection: sqlite3.Connection, before: int | None, count: int
+    connection: sqlite3.Connection,
+    before: int | None,
+    count: int,
+    wanted: Mapping[str, str | None],
 ) -> list[dict[str, Any]]:
-    """Entries of the audit log, newest first: id, time_us, actor, action, subject, and details."""
+    """Entries of the audit log, newest first: id, time_us, actor, action, subject, and details.
+
+    `wanted` subject, action and actor, None: any. An account's subject has its members, too.
+    """
     sql = (
         "SELECT id, time_us, actor, action, subject, detail FROM audit_log"
-        " WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2"
+        " WHERE (:before IS NULL OR id < :before)"
+        " AND (:subject IS NULL OR subject = :subject"
+        " OR substr(subject, 1, length(:subject) + 1) = :subject || '/')"
+        " AND (:action IS NULL OR action = :action) AND (:actor IS NULL OR actor = :actor)"
+        " ORDER BY id DESC LIMIT :count"
     )
+    values = {**wanted, "before": before, "count": count}
     names = ("id", "time_us", "actor", "action", "subject")
     return [
         {**dict(zip(names, row[:5], strict=True)), **(json.loads(row[5]) if row[5] else {})}
-        for row in connection.execute(sql, (before, count)).fetchall()
+        for row in connection.execute(sql, values).fetchall()
     ]

@@ -128,23 +128,34 @@ class LivePlace:
         return True
 
     def holds(self) -> list[OpenHold]:
-        """Of every connection's request; nothing is kept beside it."""
+        """Of every connection's request, also where the client has gone meanwhile."""
         return self.hot(lambda _: self._open_holds())
 
     def _open_holds(self) -> list[OpenHold]:
         now_us = self._gateway.now_us()
         owner = f"{socket.gethostname()}:{os.getpid()}"
         found = []
-        for connection in self._gateway.server.connections:
+        server = self._gateway.server
+        for connection in (*server.connections, *server.departed):
             x = connection.exchange
-            if x is None or x.hold is None or not x.hold.is_open:
+            if x is None or x.hold is None or not connection.has_hold:
                 continue
             amounts = {b.meter: n for b, n in x.hold.reserved}
             amounts |= {c.counter.meter: c.counted.amount for c in x.hold.counted}
             found.append(
                 OpenHold(
-                    *(x.event_id, x.request_id, x.account.account.id, x.key_id, x.route_name),
-                    *(owner, x.time_us, now_us + HOLD_LEASE_US, tuple(amounts.items())),
+                    id=x.event_id,
+                    request_id=x.request_id,
+                    account=x.account.account.id,
+                    user=x.user,
+                    project=x.project,
+                    key_id=x.key_id,
+                    route=x.route_name,
+                    operation=x.route.operation,
+                    owner=owner,
+                    time_us=x.time_us,
+                    expires_us=now_us + HOLD_LEASE_US,
+                    amounts=tuple(amounts.items()),
                 )
             )
         return sorted(found)

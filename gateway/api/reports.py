@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.api.fields import Fields, count_parser, parse_any_text
 from gateway.api.figures import Asker, usage_document
-from gateway.api.operations import PAGE_FIELDS, Call, Hot, Operations, Paging, Reply
+from gateway.api.operations import PAGE_FIELDS, Call, Hot, OpenHold, Operations, Paging, Reply
 from gateway.api.pages import audit_log_before, last_event_seq, window_before
 from gateway.api.problem import ApiProblem, refuse_unknown
 from gateway.api.statements import (
@@ -39,6 +39,7 @@ EVENT_FIELDS = (*FILTERS, *PAGE_FIELDS, "account", "after", "wait")
 WINDOW = 1_000
 WINDOWS_MAX = 40
 WAIT_MAX_S = 30
+CHANGE_FILTERS = ("subject", "action", "actor")
 
 
 def show_usage(ops: Operations, call: Call) -> Reply:
@@ -101,28 +102,37 @@ def _state_of(hot: Hot, account_id: str) -> AccountState:
 
 
 def list_holds(ops: Operations, call: Call) -> Reply:
-    """What requests in flight have reserved, of one account or of all."""
-    fields = Fields(call.query, ("account",), "parameter")
+    """What requests in flight have reserved, of one account or of all; the oldest first."""
+    fields = Fields(call.query, ("account", *PAGE_FIELDS), "parameter")
+    paging = Paging.of(fields)
     account = fields.get("account", parse_any_text, None)
     if account is not None:
         ops.account(account)
     book = ops.book
-    items = [
-        {
-            "id": hold.id,
-            "request_id": hold.request_id,
-            "account": hold.account,
-            "key": hold.key_id,
-            "route": hold.route,
-            "owner": hold.owner,
-            "since": iso(hold.time_us),
-            "expires": iso(hold.expires_us),
-            "amounts": {meter: _amount(meter, n, book) for meter, n in hold.amounts},
-        }
+    rows = [
+        hold
         for hold in ops.place.holds()
-        if account in (None, hold.account)
+        if account in (None, hold.account) and hold.id > paging.after
     ]
-    return Reply(200, {"items": items, "next": None})
+    return paging.page(rows[: paging.limit + 1], lambda hold: hold_document(hold, book))
+
+
+def hold_document(hold: OpenHold, book: Book) -> dict[str, Any]:
+    """A hold; its id is a UUIDv7, so that the order of ids is that of time."""
+    return {
+        "id": hold.id,
+        "request_id": hold.request_id,
+        "account": hold.account,
+        "user": hold.user,
+        "project": hold.project,
+        "key": hold.key_id,
+        "route": hold.route,
+        "operation": hold.operation,
+        "owner": hold.owner,
+        "since": iso(hold.time_us),
+        "expires": iso(hold.expires_us),
+        "amounts": {meter: _amount(meter, n, book) for meter, n in hold.amounts},
+    }
 
 
 def list_events(ops: Operations, call: Call) -> Reply:
@@ -283,15 +293,20 @@ def run_audit(ops: Operations, call: Call) -> Reply:
 
 
 def list_audit_log(ops: Operations, call: Call) -> Reply:
-    """Who changed what, newest first."""
-    fields = Fields(call.query, PAGE_FIELDS, "parameter")
+    """Who changed what, newest first; `subject` is an account with its members, or a key."""
+    fields = Fields(call.query, (*CHANGE_FILTERS, *PAGE_FIELDS), "parameter")
     paging = Paging.of(fields)
     before = fields.get("cursor", _parse_seq, None)
-    rows = ops.place.read(lambda c: audit_log_before(c, before, paging.limit + 1))
-    for row in rows:
-        row["time"] = iso(row.pop("time_us"))
-        row["id"] = str(row["id"])
-    return paging.page(rows, lambda row: row)
+    wanted = {name: fields.get(name, parse_any_text, None) for name in CHANGE_FILTERS}
+    rows = ops.place.read(lambda c: audit_log_before(c, before, paging.limit + 1, wanted))
+    return paging.page(rows, _change_document)
+
+
+def _change_document(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("actor", "address", "member", "member_address", "action", "subject")
+    named = {name: row.get(name) for name in names}
+    change = {"before": row.get("before"), "after": row.get("after")}
+    return {"id": str(row["id"]), "time": iso(row["time_us"]), **named, **change}
 
 
 def _parse_seq(value: object) -> int:

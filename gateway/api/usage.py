@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, closing
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -88,7 +88,7 @@ class UsageApi:
             return self._refuse(x, Refusal("bad_request", detail=str(exc)))
         return await self._answer(x, lambda: self._read_activity(x, query))
 
-    async def export(self, x: Exchange) -> bytes | AsyncIterator[bytes]:
+    async def export(self, x: Exchange) -> bytes | AsyncGenerator[bytes, None]:
         """GET /v1/usage/export: the account's events as CSV, oldest first, as a stream."""
         refused = self._stranger(x)
         if refused is not None:
@@ -97,22 +97,43 @@ class UsageApi:
             query = parse_export(_parameters(x.query), x.book.meters)
         except ValueError as exc:
             return self._refuse(x, Refusal("bad_request", detail=str(exc)))
-        return self._csv(x, query)
+        pieces = self._csv(x, query)
+        try:
+            first = await anext(pieces)  # what goes wrong here can still be said
+        except (ApiProblem, StoreError, sqlite3.Error) as exc:
+            return self._broken_store(x, exc)
+        return self._framed(x, first, pieces)
 
-    async def _csv(self, x: Exchange, query: ExportQuery) -> AsyncIterator[bytes]:
-        """Head and pieces. The body's end is the connection's for HTTP/1.0, a chunk for 1.1."""
-        is_chunked = x.is_http11
-        x.keep_alive = x.keep_alive and is_chunked and x.payload.is_eof()
-        yield csv_head(x, is_chunked)
-        if x.method == "HEAD":
-            return
+    async def _csv(self, x: Exchange, query: ExportQuery) -> AsyncGenerator[bytes, None]:
+        """The file. A thread is taken for each piece only, for a client may read slowly."""
         state = x.caller.account
-        pieces: Iterator[bytes] | None = None
-        with closing(await asyncio.to_thread(self._place.reader)) as connection:
+        async with self._reads:
             await asyncio.to_thread(self._place.wait_shipped, SHIP_WAIT_S, state.last_seq)
-            pieces = csv_pieces(stream_events(connection, state.account.id, query.wanted), query)
-            while piece := await asyncio.to_thread(next, pieces, b""):
+            connection = await asyncio.to_thread(self._place.reader)
+        with closing(connection):
+            events = stream_events(connection, state.account.id, query.wanted)
+            pieces = csv_pieces(events, query)
+            while True:
+                async with self._reads:
+                    piece = await asyncio.to_thread(next, pieces, b"")
+                if not piece:
+                    return
+                yield piece
+
+    async def _framed(
+        self, x: Exchange, first: bytes, pieces: AsyncGenerator[bytes, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """Head and body. The body ends with the connection for HTTP/1.0, with a chunk for 1.1."""
+        is_chunked = x.is_http11
+        x.keep_alive = x.keep_alive and is_chunked
+        async with aclosing(pieces):
+            yield csv_head(x, is_chunked)
+            if x.method == "HEAD":
+                return
+            piece = first
+            while piece:
                 yield b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+                piece = await anext(pieces, b"")
         if is_chunked:
             yield b"0\r\n\r\n"
 
@@ -168,15 +189,16 @@ class UsageApi:
         try:
             async with self._reads:
                 document = await asyncio.to_thread(read)
-        except ApiProblem as exc:
-            if exc.status < 500:
+        except (ApiProblem, StoreError, sqlite3.Error) as exc:
+            if isinstance(exc, ApiProblem) and exc.status < 500:
                 return self._refuse(x, Refusal("bad_request", detail=exc.detail))
-            return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
-        except (StoreError, sqlite3.Error) as exc:
-            self._gateway.tally.trouble("store_unavailable", exc)
-            return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
+            return self._broken_store(x, exc)
         lines = [f"{name}: {value}\r\n".encode() for name, value in (headers or {}).items()]
         return json_answer(x, 200, document, b"".join(lines))
+
+    def _broken_store(self, x: Exchange, exc: Exception) -> bytes:
+        self._gateway.tally.trouble("store_unavailable", exc)
+        return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
 
     def _stranger(self, x: Exchange) -> bytes | None:
         """Why a request gets no figures; None when it does."""

@@ -48,7 +48,8 @@ class Names:
             return self._given[name]
         head, _, rest = name.partition(".")
         if rest:
-            return self._heads[head](rest)
+            find = self._heads.get(head)
+            return None if find is None else find(rest)
         if name == "month":
             return iso(self._now_us)[:7]
         if name == "time":
@@ -65,7 +66,8 @@ class Names:
             return 0 if figure in ("used", "in_flight", "overage", "projected") else None
         if figure in ("period_start", "period_end"):
             return meter["period"][figure.removeprefix("period_")]
-        return _number(meter[figure])
+        value = meter.get(figure)
+        return value if figure == "title" else _number(value)
 
     def _request_count(self, rest: str) -> int:
         operation, _, which = rest.rpartition(".")
@@ -98,8 +100,19 @@ def _number(value: object) -> object:
 
 def render(view: View, names: Names) -> tuple[object, dict[str, str]]:
     """Body and headers of a view."""
-    headers = {name: str(_text(value, names) or "") for name, value in view.headers}
+    headers = {name: _header(_text(value, names)) for name, value in view.headers}
     return _filled(view.body, names), headers
+
+
+def _header(value: object) -> str:
+    """One line, whatever a caller put into the path."""
+    text = "" if value is None else _shown(value)
+    return "".join(character for character in text if character.isprintable())
+
+
+def _shown(value: object) -> str:
+    """A value inside a text, as JSON would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _filled(value: object, names: Names) -> object:
@@ -118,7 +131,7 @@ def _text(text: str, names: Names) -> object:
 
     def shown(found: re.Match[str]) -> str:
         value = names.value(found[1])
-        return "" if value is None else str(value)
+        return "" if value is None else _shown(value)
 
     return _OUTER.sub(shown, _with_inner(text, names))
 

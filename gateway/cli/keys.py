@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from gateway.cli.asking import ask, given, list_all, path_of, print_items
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import print_fields, print_json, print_table
+from gateway.cli.output import print_fields, print_json
 
 COLUMNS = ("id", "account", "name", "user", "project", "hint", "state", "expires", "declared")
 SHOWN = ("id", "account", "name", "user", "project", "state", "expires", "routes", "networks")
@@ -42,7 +43,7 @@ def create(
     for name, values in (("routes", routes), ("networks", networks)):
         if values:
             body[name] = [part for value in values for part in value.split(",")]
-    document = _call("POST", "/keys", body, config)
+    document = ask(config, "POST", "/keys", body)
     _print_new(document, as_json)
 
 
@@ -52,16 +53,7 @@ def create(
 @json_option
 def list_(account: str | None, config: Path, as_json: bool) -> None:
     """List declared and created keys."""
-    from gateway.cli.office import open_office
-    from gateway.cli.paging import all_items
-
-    with open_office(config) as office:
-        items = all_items(office, "/keys", {"account": account} if account else None)
-    if as_json:
-        print_json(items)
-    else:
-        head = [name.upper() for name in COLUMNS]
-        print_table(head, ([item[name] for name in COLUMNS] for item in items))
+    print_items(list_all(config, "/keys", given(account=account)), COLUMNS, as_json)
 
 
 @keys.command("revoke")
@@ -70,7 +62,7 @@ def list_(account: str | None, config: Path, as_json: bool) -> None:
 @json_option
 def revoke(key_id: str, config: Path, as_json: bool) -> None:
     """Refuse KEY_ID from the next request on."""
-    document = _call("DELETE", f"/keys/{key_id}", None, config)
+    document = ask(config, "DELETE", path_of("keys", key_id))
     if as_json:
         print_json(document)
     else:
@@ -86,15 +78,8 @@ def revoke(key_id: str, config: Path, as_json: bool) -> None:
 def rotate(key_id: str, overlap: str, expires: str | None, config: Path, as_json: bool) -> None:
     """Replace KEY_ID by a new key with the same rights, and print it, this once."""
     body = {"overlap": overlap, **({"expires": expires} if expires else {})}
-    document = _call("POST", f"/keys/{key_id}/rotate", body, config)
+    document = ask(config, "POST", path_of("keys", key_id, "rotate"), body)
     _print_new(document, as_json)
-
-
-def _call(method: str, path: str, body: dict[str, Any] | None, config: Path) -> dict[str, Any]:
-    from gateway.cli.office import open_office
-
-    with open_office(config) as office:
-        return office.call(method, path, body=body)
 
 
 def _print_new(document: dict[str, Any], as_json: bool) -> None:

@@ -44,7 +44,7 @@ class Office(Protocol):
         body: Mapping[str, Any] | None = None,
         idempotency_key: str = "",
     ) -> dict[str, Any]:
-        """The operation's document. `path` is below /admin/v1. Raises Failed."""
+        """The operation's document. `path` is below /admin/v1, its names quoted. Raises Failed."""
         ...
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from gateway.api.endpoints import find_endpoint
+from gateway.api.endpoints import find_endpoint, perform
 from gateway.api.operations import Call, Hot, OpenHold, Operations, Operator
 from gateway.api.problem import ApiProblem
 from gateway.cli.options import Failed
@@ -22,6 +22,7 @@ from gateway.journal.recovery import recover
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
 from gateway.store.base import StoreError
+from gateway.store.ledger import record_versions
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
 from gateway.usage.audit import AuditReport, audit
@@ -77,9 +78,10 @@ class OfflineOffice:
     is_live = False
 
     def __init__(self, book: Book, operator: str) -> None:
-        self._operator = Operator(f"cli:{operator}", "local")
+        self._operator = Operator(f"cli:{operator}", "local", "admin")
         self._sink = SqliteSink.open(book.store.path)
         recover(book.journal.dir, self._sink)
+        self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
         self._place = OfflinePlace(book, self._sink)
         self._operations = Operations(self._place)
 
@@ -98,7 +100,7 @@ class OfflineOffice:
             raise Failed(f"there is nothing at {path}") from None
         call = Call(self._operator, params, query or {}, body or {}, idempotency_key)
         try:
-            return endpoint.run(self._operations, call).document
+            return perform(endpoint, self._operations, call).document
         except ApiProblem as exc:
             raise Failed(exc.detail) from None
         except (StoreError, sqlite3.Error) as exc:

@@ -7,7 +7,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from gateway.api.control import Control
 from gateway.cli.options import Failed
@@ -46,7 +46,7 @@ class RemoteOffice:
         body: Mapping[str, Any] | None = None,
         idempotency_key: str = "",
     ) -> dict[str, Any]:
-        target = PREFIX + quote(path) + (f"?{urlencode(query)}" if query else "")
+        target = PREFIX + path + (f"?{urlencode(query)}" if query else "")
         more = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         try:
             status, text = self._ask(method, target, body, more)

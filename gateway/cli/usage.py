@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.asking import path_of
 from gateway.cli.options import Failed, config_option, json_option
 from gateway.cli.output import cell_text, line_text, print_json, print_table
 
@@ -33,7 +34,7 @@ def usage(account: str, config: Path, as_json: bool) -> None:
     from gateway.cli.office import open_office
 
     with open_office(config) as office:
-        document = office.call("GET", f"/usage/{account}")
+        document = office.call("GET", path_of("usage", account))
     if as_json:
         print_json(document)
     else:

@@ -6,11 +6,10 @@ from gateway.config.compile_plans import own_terms
 from gateway.config.draft import Draft, Where
 from gateway.config.environment import read_secret
 from gateway.config.models_access import AccountModel, CookieModel, KeyModel, SourceModel
-from gateway.config.models_plans import dollars
+from gateway.config.models_plans import DOLLARS, dollars
 from gateway.config.problems import Expected
 from gateway.core.book import Account, CredentialSource, Identify, OperatorToken
 from gateway.core.identity import KeyRecord
-from gateway.core.units import AMOUNT_MAX
 
 SECRET_BYTES_MIN = 16  # of an HMAC key: 128 bits
 
@@ -124,8 +123,8 @@ def _cap_micro(draft: Draft, model: AccountModel, path: Where) -> int | None:
     if model.cap is None:
         return None
     micro = dollars(model.cap)
-    if micro is None or micro > AMOUNT_MAX:
-        draft.expected((*path, "cap"), "dollars with at most 6 digits behind the point")
+    if micro is None:
+        draft.expected((*path, "cap"), DOLLARS)
     return micro
 
 

@@ -88,8 +88,13 @@ def check_unit(draft: Draft, figures: Iterable[Figure], path: Where) -> None:
     fitting = _BYTES if last == "B" else _SECONDS
     for figure in figures:
         if figure.source in COUNTED and figure.source not in fitting:
-            wanted = f"a plain number, as {figure} is" if figure.source not in _BYTES else "a size"
-            draft.problems.expected(found.mark, wanted, shown(found.value))
+            wanted = "a number"
+            if figure.source in _BYTES:
+                wanted = "a number or a size such as 1GB"
+            elif figure.source in _SECONDS:
+                wanted = "a number or a duration such as 1h"
+            hint = f"so many {figure} are counted"
+            draft.problems.expected(found.mark, wanted, shown(found.value), hint)
 
 
 def place_of(draft: Draft, path: Where, figure: Figure) -> Mark:

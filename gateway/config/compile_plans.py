@@ -11,7 +11,13 @@ from gateway.config.compile_prices import units_of
 from gateway.config.draft import Draft, Where
 from gateway.config.models_access import AccountModel
 from gateway.config.models_limits import LimitModel
-from gateway.config.models_plans import AllowanceModel, OverageModel, PlanModel, dollars
+from gateway.config.models_plans import (
+    DOLLARS,
+    AllowanceModel,
+    OverageModel,
+    PlanModel,
+    dollars,
+)
 from gateway.config.problems import did_you_mean, quoted
 from gateway.core.book import Allowance, Bundle, OverageRate, Plan, SettableLimit, Setting
 from gateway.core.limits import RateLimit
@@ -70,6 +76,8 @@ def _allowances(
                 mark = draft.key_at(*where, key)
                 wanted = f"`{key}:` in the first allowance of a meter only"
                 draft.problems.expected(mark, wanted, f"`{key}:`", "the others only limit it")
+        if index:
+            model = model.model_copy(update={"overage": None, "rollover": None, "settable": False})
         yield _allowance(draft, meter, model, where, billing)
 
 
@@ -153,8 +161,8 @@ def _overage(
 
 def _micro(draft: Draft, amount: Decimal, path: Where) -> int:
     micro = dollars(amount)
-    if micro is None or micro > AMOUNT_MAX:
-        draft.expected(path, "dollars with at most 6 digits behind the point")
+    if micro is None:
+        draft.expected(path, DOLLARS)
         return 0
     return micro
 

@@ -42,6 +42,8 @@ def compile_price(
             where: Where = (
                 (*path, meter, index) if _is_list(draft, (*path, meter)) else (*path, meter)
             )
+            if draft.has_lost(*where):
+                continue
             _check_uncounted(draft, model, where)
             amount = _fixed(draft, meter, model, where)
             if amount is not None:
@@ -254,7 +256,8 @@ def _check_counted(draft: Draft, model: RuleModel, path: Where) -> None:
 def _check_counters_once(draft: Draft, rules: list[Rule], path: Where) -> None:
     counters = [rule.counter for rule in rules if rule.counter]
     for counter in {name for name in counters if counters.count(name) > 1}:
-        draft.expected(path, f"the counter {counter} in one rule of a price")
+        found = f"{quoted(counter)} in several"
+        draft.problems.expected(draft.at(*path), "each counter in one rule of a price", found)
 
 
 def check_counters(draft: Draft, prices: Iterable[tuple[Where, Price]]) -> None:

@@ -36,6 +36,11 @@ class Draft:
     def has(self, *path: Step) -> bool:
         return locate(self.root, path).missing is None
 
+    def has_lost(self, *path: Step) -> bool:
+        """Whether the mapping there lost an entry to a mistake: what it says is unknown."""
+        value = locate(self.root, path).value
+        return isinstance(value, Mapping) and self.problems.has_lost(value.mark)
+
     def expected(self, path: Where, expected: str, hint: str = "") -> None:
         """A problem with the value at `path`, which is shown as found."""
         found = locate(self.root, path)

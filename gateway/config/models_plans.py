@@ -7,6 +7,7 @@ is the compiler's.
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
@@ -18,8 +19,10 @@ from gateway.config.models_prices import Quantity
 from gateway.config.problems import Expected, did_you_mean
 from gateway.config.quantities import parse_duration_us
 from gateway.core.periods import Period
+from gateway.core.units import AMOUNT_MAX
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DOLLARS = "dollars below 9 billion, with at most 6 digits behind the point"
 KINDS = ("hour", "day", "week", "month", "ever")
 
 
@@ -29,9 +32,7 @@ def parse_period(value: object) -> Period:
         return Period(value)  # type: ignore[arg-type]
     if value in WEEKDAYS:
         return Period("week", weekday=WEEKDAYS.index(str(value)))
-    form = (
-        "hour, day, week, month, ever, a weekday that weeks begin with, or a number of days (10d)"
-    )
+    form = "hour, day, week, month, ever, a weekday that weeks begin with, or a length such as 10d"
     try:
         length_us = parse_duration_us(value)
     except Expected:
@@ -172,6 +173,6 @@ class MoneyModel(Model):
 
 
 def dollars(value: Decimal) -> int | None:
-    """Micro-dollars; None for what is no whole number of them."""
-    micro = value * 1_000_000
-    return int(micro) if micro == micro.to_integral_value() else None
+    """Micro-dollars; None for what is not DOLLARS."""
+    micro = Fraction(value) * 1_000_000
+    return int(micro) if micro.denominator == 1 and micro <= AMOUNT_MAX else None

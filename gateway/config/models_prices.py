@@ -24,7 +24,8 @@ from gateway.config.model import Model, OneOrMore, OrForms, ShortModel, as_list
 from gateway.config.problems import Expected, did_you_mean
 from gateway.core.figures import SOURCES, Figure, parse_figure
 
-RULES_MAX = 16  # of one meter in one price
+RULES_MAX = 16  # of one meter in one price; tiers and factors of one rule
+FIGURES_MAX = 8  # alternatives for one quantity
 TABLE_MAX = 1_000
 
 
@@ -49,7 +50,12 @@ _FIGURE_SCHEMA = {
 FigureField = Annotated[Figure, PlainValidator(read_figure), WithJsonSchema(_FIGURE_SCHEMA)]
 
 
-Figures = Annotated[list[FigureField], BeforeValidator(as_list), OneOrMore()]
+Figures = Annotated[
+    list[FigureField],
+    BeforeValidator(as_list),
+    Field(min_length=1, max_length=FIGURES_MAX),
+    OneOrMore(),
+]
 
 
 def parse_quantity(value: object) -> Decimal:
@@ -68,7 +74,10 @@ def parse_quantity(value: object) -> Decimal:
 _QUANTITY_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?[Bsmhd]?.*$"},
+        {
+            "type": "string",
+            "pattern": r"^([0-9]+(\.[0-9]+)?([KMGT]i?B|B)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$",
+        },
     ],
     "examples": [10, "1GB", "1h"],
 }
@@ -218,7 +227,9 @@ class RuleModel(ShortModel):
         "request is one.",
     )
     times: Annotated[list[FactorField], BeforeValidator(as_list), OneOrMore()] = Field(
-        default_factory=list, description="Factors, such as a table by model or by setting."
+        default_factory=list,
+        max_length=RULES_MAX,
+        description="Factors, such as a table by model or by setting.",
     )
     round: Literal["up", "down", "nearest", "carry"] = Field(
         default="up",
@@ -262,7 +273,12 @@ def _price_form(value: object) -> object:
     return value
 
 
-Rules = Annotated[list[RuleModel], BeforeValidator(as_list), Field(min_length=1), OneOrMore()]
+Rules = Annotated[
+    list[RuleModel],
+    BeforeValidator(as_list),
+    Field(min_length=1, max_length=RULES_MAX),
+    OneOrMore(),
+]
 PriceField = Annotated[
     dict[Name, Rules],
     BeforeValidator(_price_form),

@@ -88,6 +88,9 @@ class Problems:
         """The mapping at `mark` has lost an entry to an earlier mistake."""
         self._incomplete.add(mark)
 
+    def has_lost(self, mark: Mark) -> bool:
+        return mark in self._incomplete
+
     def absent(self, mark: Mark, expected: str, hint: str = "") -> None:
         """Something that should stand in the mapping at `mark` does not."""
         if mark not in self._incomplete:

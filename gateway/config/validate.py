@@ -29,6 +29,7 @@ _EXPECTED = {  # pydantic's error types -> what was expected
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "too_short": "at least one entry",
+    "too_long": "fewer entries",
 }
 
 

@@ -9,7 +9,7 @@ know how a body is read (gateway/core/reading.py) or where it comes from.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 At = Literal["head", "body", "answer"]
@@ -58,10 +58,10 @@ class Figure:
     source: str
     name: str = ""  # header (lower case), parameter, form field or setting
     steps: tuple[str | int, ...] = ()
+    at: At = field(init=False, compare=False, default="head")
 
-    @property
-    def at(self) -> At:
-        return SOURCES[self.source][0]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", SOURCES[self.source][0])
 
     def __str__(self) -> str:
         path = self.name or ".".join(map(str, self.steps))

@@ -1,44 +1,53 @@
 """An invoice preview: one account, one calendar month.
 
-Lines are micro-dollars, rounded once each to the cent; the total is the sum of
-the rounded lines, so that what is printed adds up. Overage is billed where it
-was allowed at some time of the month: units past the grants of a plan that
-blocks are an estimate's error, and are nobody's bill. Must not know the store.
+Each line is exact inside and rounded once, to the cent; the total is the sum of
+the rounded lines, so that what is printed adds up. A trial, and a plan that is
+not billed, cost nothing at all. Must not know the store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Literal, NamedTuple
 
 from gateway.core.book import Account, Meter, OverageRate, Plan
-from gateway.core.money import MoneyRounding, overage_micro, to_cents
+from gateway.core.money import CENT_MICRO, MoneyRounding
+from gateway.core.periods import Span
 from gateway.core.rows import LedgerEntry
+from gateway.core.terms import NOT_ENFORCED, Timeline
+
+LineKind = Literal["plan", "seats", "overage", "bundle"]
 
 
 class Line(NamedTuple):
-    """`units` and `included` are in the meter's smallest unit; 0 where there is no meter."""
+    """`units` in the meter's smallest unit, or seats; 0 where nothing is counted."""
 
-    kind: str  # plan, seats, overage, bundle
+    kind: LineKind
     title: str
     meter: str
     units: int
-    amount_micro: int
+    cost_micro: Fraction
     cents: int
 
 
 class MeterUse(NamedTuple):
-    """A monthly meter's month: what the plan includes, what was used and what is over."""
+    """A meter's month: what the plan includes, what was used and what is over.
+
+    Of a meter with other periods than months, the sums of those that began in the month;
+    `overage` is always what the month's days are billed for.
+    """
 
     meter: Meter
     included: int
-    used: int  # from the period's own lot
+    used: int  # from the periods' own lots
     lots_used: int  # from bundles and other lots
     remaining: int
     overage: int
+    overdraft: int  # past the grants, and not billed
     rate: OverageRate | None
-    is_billed: bool
+    cost_micro: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +67,42 @@ def make_invoice(
     bundles: Iterable[LedgerEntry],
     rounding: MoneyRounding,
 ) -> Invoice:
-    """The preview. A plan of a trial, or that is not billed, costs nothing at all."""
-    lines = []
-    if plan.billing not in ("trial", "off"):
+    """The preview: plan, seats, overage of each meter, then what was bought."""
+    lines: list[Line] = []
+
+    def add(kind: LineKind, title: str, meter: str, units: int, cost: Fraction) -> None:
+        lines.append(Line(kind, title, meter, units, cost, round_cents(cost, rounding)))
+
+    if plan.billing not in NOT_ENFORCED:
         if plan.price_micro:
-            lines.append(("plan", plan.title or plan.name, "", 0, plan.price_micro))
+            add("plan", plan.title or plan.name, "", 0, Fraction(plan.price_micro))
         if plan.seat_price_micro and account.seats:
-            micro = plan.seat_price_micro * account.seats
-            lines.append(("seats", f"{account.seats} seats", "", account.seats, micro))
-        for use in uses:
-            if use.overage and use.rate is not None and use.is_billed:
-                micro = overage_micro(use.rate, use.overage)
-                lines.append(("overage", use.meter.title, use.meter.name, use.overage, micro))
+            cost = Fraction(plan.seat_price_micro * account.seats)
+            add("seats", f"{account.seats} seats", "", account.seats, cost)
+    for use in uses:
+        if use.overage or use.cost_micro:
+            add("overage", use.meter.title, use.meter.name, use.overage, use.cost_micro)
     for entry in bundles:
-        lines.append(("bundle", entry.reason, entry.meter, entry.amount, entry.price_micro))
-    made = tuple(Line(*line, to_cents(line[4], rounding)) for line in lines)
-    total = sum(line.cents for line in made)
-    return Invoice(plan, account.seats, made, tuple(uses), account.cap_micro, total)
+        cost = Fraction(entry.price_micro)
+        add("bundle", entry.reason, entry.meter, entry.amount, cost)
+    total = sum(line.cents for line in lines)
+    return Invoice(plan, account.seats, tuple(lines), tuple(uses), account.cap_micro, total)
+
+
+def round_cents(cost_micro: Fraction, rounding: MoneyRounding) -> int:
+    """Micro-dollars as whole cents: half up, or always up."""
+    cents = cost_micro / CENT_MICRO
+    if rounding == "up":
+        return -(-cents.numerator // cents.denominator)
+    return (2 * cents.numerator + cents.denominator) // (2 * cents.denominator)
+
+
+def billed_plan(timeline: Timeline, plan: Plan, month: Span, at_us: int) -> str:
+    """The name of the plan whose price a month has, as of an instant: the one that grants.
+
+    A plan that was taken during the month, and whose allowances begin with the next, is
+    paid from then on. A plan without allowances counts at once.
+    """
+    if not plan.allowances:
+        return plan.name
+    return timeline.granting_plan(plan.allowances[0].meter, month, at_us) or plan.name

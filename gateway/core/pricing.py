@@ -18,6 +18,10 @@ from typing import Literal, NamedTuple, Protocol
 from gateway.core.figures import Figure
 from gateway.core.units import AMOUNT_MAX
 
+# Figures that stand in a body, which must be read for them.
+IN_REQUEST = frozenset(("request.json", "request.items", "request.form", "request.junit"))
+IN_ANSWER = frozenset(("answer.json", "answer.items", "stream.json", "stream.events"))
+
 
 class Charge(NamedTuple):
     """An amount of one meter, in the meter's smallest unit, never negative."""
@@ -101,6 +105,15 @@ class Rule:
     reserve: Reserve = field(default_factory=Reserve)
     missing: Ratio | Literal["reserve", "refuse"] = "reserve"
     id: str = ""  # route and place, for the recent mean
+    # Those of `of` that the request has; set from it.
+    before: tuple[Figure, ...] = field(init=False, default=())
+    is_plain: bool = field(init=False, default=False)  # a rate and a quantity, nothing else
+
+    def __post_init__(self) -> None:
+        before = tuple(figure for figure in self.of if figure.at != "answer")
+        object.__setattr__(self, "before", before)
+        is_plain = bool(self.of) and not (self.tables or self.when or self.counter)
+        object.__setattr__(self, "is_plain", is_plain)
 
     @property
     def is_known_before(self) -> bool:
@@ -168,19 +181,32 @@ class Price:
     charge_when: Condition = ()
     # (name, condition): the first that holds names the event's outcome; nothing is charged
     outcomes: tuple[tuple[str, Condition], ...] = ()
-    is_fixed: bool = True
-    reads_body: bool = False  # the request's body, before it is forwarded
-    reads_answer: bool = False  # the answer's body
+    # Set from the others, for they are asked for by every request.
+    is_fixed: bool = field(init=False, default=True)
+    reads_body: bool = field(init=False, default=False)  # before it is forwarded
+    reads_answer: bool = field(init=False, default=False)  # the answer's body
+    looks_inside: bool = field(init=False, default=False)  # conditions on the answer's body
+    # Meters it may charge, each once, in the order of their first mention.
+    meters: tuple[str, ...] = field(init=False, default=())
+    lone: Rule | None = field(init=False, default=None)  # where a plain rule is all there is
+    has_means: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         charges = tuple((meter, amount) for meter, amount in self.charges)
         object.__setattr__(self, "charges", charges)
         object.__setattr__(self, "is_fixed", not (self.rules or self.charge_when or self.outcomes))
+        meters = [m for m, _ in charges] + [rule.meter for rule in self.rules]
+        object.__setattr__(self, "meters", tuple(dict.fromkeys(meters)))
+        if len(self.rules) == 1 and not charges and self.rules[0].is_plain:
+            object.__setattr__(self, "lone", self.rules[0])
+        object.__setattr__(self, "has_means", any(r.reserve.average for r in self.rules))
+        tests = [*self.charge_when, *(t for _, condition in self.outcomes for t in condition)]
+        inside = any(t.figure.source in ("answer.json", "stream.json") for t in tests)
+        object.__setattr__(self, "looks_inside", inside)
         figures = self.figures()
-        inside = ("request.json", "request.items", "request.form", "request.junit")
-        object.__setattr__(self, "reads_body", any(f.source in inside for f in figures))
-        inside = ("answer.json", "answer.items", "stream.json", "stream.events")
-        object.__setattr__(self, "reads_answer", any(f.source in inside for f in figures))
+        sources = {figure.source for figure in figures}
+        object.__setattr__(self, "reads_body", bool(sources & IN_REQUEST))
+        object.__setattr__(self, "reads_answer", bool(sources & IN_ANSWER))
 
     @property
     def is_free(self) -> bool:
@@ -200,28 +226,29 @@ class Price:
         """What a WebSocket pays again for each further interval: quantities only."""
         return Price(rules=tuple(rule for rule in self.rules if rule.of))
 
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """Meters it may charge, each once, in the order of their first mention."""
-        return tuple(dict.fromkeys([m for m, _ in self.charges] + [r.meter for r in self.rules]))
-
     def reserve(self, facts: Facts) -> Cost:
         """What is set aside before forwarding. Raises Unpriceable."""
         return self._cost(facts, is_final=False)
 
     def settle(self, facts: Facts, reserved: Cost) -> tuple[Cost, str]:
         """What it came to, and the outcome's name ("" when charged). Raises nothing."""
-        for name, condition in self.outcomes:
-            if holds(condition, facts):
-                return FREE_COST, name
-        if not holds(self.charge_when, facts):
-            return FREE_COST, "not_charged"
         try:
+            for name, condition in self.outcomes:
+                if holds(condition, facts):
+                    return FREE_COST, name
+            if not holds(self.charge_when, facts):
+                return FREE_COST, "not_charged"
             return self._cost(facts, is_final=True), ""
         except Unpriceable:
-            return reserved, ""  # the answer names what no table knows: the estimate stands
+            # The answer names what no table knows, or a figure is ambiguous: the estimate stands.
+            return reserved, ""
 
     def _cost(self, facts: Facts, *, is_final: bool) -> Cost:
+        if self.lone is not None:
+            rule = self.lone
+            n, d = _quantity(rule, facts, is_final=is_final)
+            amount = round_ratio((n * rule.rate[0], d * rule.rate[1]), rule.rounding)
+            return Cost(((rule.meter, _bounded(amount)),))
         sums: dict[tuple[str, Rounding], Ratio] = {}
         counted: list[Counted] = []
         for rule in self.rules:
@@ -250,12 +277,11 @@ def _quantity(rule: Rule, facts: Facts, *, is_final: bool) -> Ratio:
     """How much of what the rule counts."""
     if not rule.of:
         return 1, 1
-    for figure in rule.of:
-        if is_final or figure.at != "answer":
-            found = facts.number(figure)
-            if found is not None:
-                return found
-    if all(figure.at != "answer" for figure in rule.of):
+    for figure in rule.of if is_final else rule.before:
+        found = facts.number(figure)
+        if found is not None:
+            return found
+    if len(rule.before) == len(rule.of):
         if isinstance(rule.missing, tuple):
             return rule.missing
         if rule.missing == "refuse" or not (rule.reserve.of or rule.reserve.otherwise[0]):
@@ -300,8 +326,8 @@ def holds(condition: Condition, facts: Facts) -> bool:
 
 def _is_met(test: Test, text: str | None) -> bool:
     if text is None:
-        # What is not there is none of the texts that it must not be.
-        return bool(test.none_of)
+        # What is not there is null, and so none of the other texts that it must not be.
+        return "null" in test.any_of or (bool(test.none_of) and "null" not in test.none_of)
     if test.none_of:
         return not _is_one(text, test.none_of)
     return not test.any_of or _is_one(text, test.any_of)

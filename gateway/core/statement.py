@@ -1,4 +1,4 @@
-"""What an account was granted, used and lost, period by period.
+"""What an account was granted, used and lost of a meter, period by period.
 
 Question: what stood in the books of a period that is over, or of the present
 one? Computed from the ledger, the history of account and plans, and what was
@@ -10,16 +10,60 @@ know the clock or the store.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from gateway.core.book import Account, Allowance
+from gateway.core.book import Account, Allowance, Plan
 from gateway.core.ledger import OWN_LOT
 from gateway.core.periods import EVER_US, Period, Span
 from gateway.core.rows import BalanceRow, LedgerEntry
-from gateway.core.terms import Timeline, allowance_of_past, occurrence
+from gateway.core.terms import (
+    CARRY_PERIODS_MAX,
+    Timeline,
+    allowance_in,
+    effective_plan,
+    occurrence,
+    own_allowance,
+)
 
-PERIODS_MAX = 400  # of one answer, and how far back unused units are followed
+PERIODS_MAX = 400  # of one answer
+# A projection takes at least this part of a period for gone: the first requests of a month
+# say nothing of its end.
+ELAPSED_MIN = 100
+# Two changes of one microsecond are noted one after the other; so much of the future is now.
+NOTED_US = 1_000
+
+
+class Stage(NamedTuple):
+    """Terms that were in force for a while; `plan` is the account's effective one."""
+
+    from_us: int
+    to_us: int
+    account: Account
+    plan: Plan | None
+
+
+def stages(timeline: Timeline, account: Account, plan: Plan) -> list[Stage]:
+    """Oldest first; the last is in force now. `account` and `plan` where there is no history."""
+    if not timeline.accounts:
+        return [Stage(0, EVER_US, account, plan)]
+    born_us = timeline.accounts[0].from_us
+    times = {version.from_us for version in timeline.accounts}
+    times |= {version.from_us for version in timeline.plans}
+    starts = sorted(time_us for time_us in times if time_us >= born_us)
+    made = []
+    for from_us, to_us in zip(starts, [*starts[1:], EVER_US], strict=True):
+        then = timeline.account_at(from_us) or account
+        had = timeline.plan_at(then.plan, from_us)
+        made.append(Stage(from_us, to_us, then, had and effective_plan(had, then)))
+    return made
+
+
+def stage_at(terms: Sequence[Stage], at_us: int) -> Stage:
+    """The terms in force at an instant; before the account was made, the first."""
+    return terms[max(0, bisect_right(terms, at_us, key=lambda stage: stage.from_us) - 1)]
 
 
 @dataclass(slots=True)
@@ -28,9 +72,10 @@ class PeriodFigures:
 
     span: Span
     granted: int  # the allowance
+    is_limited: bool = True
     carried_in: int = 0
     topped_up: int = 0  # entries on the period's own lot
-    lots_granted: int = 0  # lots that began in it
+    lots_granted: int = 0  # lots that began in it, and what was changed of lots in it
     used: int = 0  # from the own lot, overage included
     lots_used: int = 0
     carried_out: int = 0
@@ -57,84 +102,134 @@ class PeriodFigures:
 
     @property
     def overage(self) -> int:
-        return max(0, self.used - self.limit)
+        return max(0, self.used - self.limit) if self.is_limited else 0
 
 
-def spans_back(period: Period, account: Account, now_us: int, count: int) -> list[Span]:
-    """The present period and those before it, oldest first."""
-    spans = [period.span(now_us, account.anchor_us, account.timezone)]
-    while len(spans) < count and spans[-1].start_us > 0 and period.kind != "ever":
-        before = spans[-1].start_us - 1
-        spans.append(period.span(before, account.anchor_us, account.timezone))
-    return spans[::-1]
+class Books:
+    """All that is known of one meter of an account."""
 
+    def __init__(
+        self,
+        meter: str,
+        period: Period,
+        timeline: Timeline,
+        terms: Sequence[Stage],
+        entries: Iterable[LedgerEntry],
+        balances: Iterable[BalanceRow],
+    ) -> None:
+        self.meter = meter
+        self.terms = terms
+        self._period = period  # where no allowance says one
+        self._timeline = timeline
+        self._entries = [entry for entry in entries if entry.meter == meter]
+        self._used: dict[int, tuple[int, int]] = {}  # by period: from the own lot, from others
+        self._lot_used: dict[str, int] = {}
+        for row in balances:
+            if row.meter == meter and row.lot[:1] != "@":
+                own, others = self._used.get(row.period_us, (0, 0))
+                is_own = row.lot == OWN_LOT
+                found = (own + row.used, others) if is_own else (own, others + row.used)
+                self._used[row.period_us] = found
+                self._lot_used[row.lot] = self._lot_used.get(row.lot, 0) + row.used
+        self._changes: dict[str, int] = {}  # of lots, by entries that came later
+        for entry in self._entries:
+            if entry.lot not in (OWN_LOT, entry.id):
+                self._changes[entry.lot] = self._changes.get(entry.lot, 0) + entry.amount
 
-def history(
-    meter: str,
-    allowance: Allowance,
-    account: Account,
-    timeline: Timeline,
-    entries: Sequence[LedgerEntry],
-    balances: Iterable[BalanceRow],
-    now_us: int,
-    count: int,
-) -> list[PeriodFigures]:
-    """The last `count` periods, oldest first, none from before the account was made."""
-    born_us = timeline.accounts[0].from_us if timeline.accounts else 0
-    rows = [row for row in balances if row.meter == meter and row.lot[:1] != "@"]
-    # What was carried in depends on the periods before those that are asked for.
-    wanted = PERIODS_MAX if allowance.rollover else count
-    spans = [
-        span
-        for span in spans_back(allowance.period, account, now_us, max(wanted, count))
-        if span.end_us > born_us
-    ]
-    found: list[PeriodFigures] = []
-    for span in spans:
-        granted = allowance_of_past(timeline, meter, span) or allowance
-        figures = _period(meter, span, granted, entries, rows, now_us)
-        if found and found[-1].span.end_us == span.start_us:
-            figures.carried_in = found[-1].carried_out
-        _close(figures, granted, now_us)
-        found.append(figures)
-    return found[-count:]
+    @property
+    def has_lots(self) -> bool:
+        """Whether anything was ever paid by a lot beside the periods' own."""
+        return any(lot != OWN_LOT for lot in self._lot_used)
 
+    @property
+    def born_us(self) -> int:
+        return self.terms[0].from_us
 
-def _period(
-    meter: str,
-    span: Span,
-    allowance: Allowance,
-    entries: Sequence[LedgerEntry],
-    rows: list[BalanceRow],
-    now_us: int,
-) -> PeriodFigures:
-    figures = PeriodFigures(span, allowance.amount)
-    for row in rows:
-        if row.period_us == span.start_us:
-            if row.lot == OWN_LOT:
-                figures.used += row.used
-            else:
-                figures.lots_used += row.used
-    lot_used: dict[str, int] = {}
-    for row in rows:
-        lot_used[row.lot] = lot_used.get(row.lot, 0) + row.used
-    changes: dict[str, int] = {}
-    for entry in entries:
-        if entry.meter == meter and entry.lot not in (OWN_LOT, entry.id):
-            changes[entry.lot] = changes.get(entry.lot, 0) + entry.amount
-    for entry in entries:
-        if entry.meter != meter:
-            continue
-        if entry.lot == OWN_LOT:
-            figures.topped_up += entry.amount if entry.period_us == span.start_us else 0
-        elif entry.lot == entry.id:
-            for lot_id, amount, starts_us, ends_us in _occurrences(entry, span):
-                amount += changes.get(lot_id, 0)
-                if span.start_us <= starts_us < span.end_us and starts_us <= now_us:
-                    figures.lots_granted += amount
-                if span.start_us < ends_us <= span.end_us and ends_us <= now_us:
-                    figures.lots_expired += max(0, amount - lot_used.get(lot_id, 0))
-    return figures
+    # -- terms --------------------------------------------------------------
+
+    def stage_at(self, at_us: int) -> Stage:
+        """The terms in force at an instant."""
+        return stage_at(self.terms, at_us)
+
+    def allowance_at(self, span: Span, at_us: int) -> Allowance | None:
+        """The own allowance of a period, as of an instant in it."""
+        stage = self.stage_at(at_us)
+        if stage.plan is None:
+            return None
+        return allowance_in(
+            self._timeline, stage.plan, stage.account, self.meter, span, max(at_us, span.start_us)
+        )
+
+    def topped_up(self, span: Span, at_us: int) -> int:
+        """What entries had added to a period's own lot at an instant."""
+        return sum(
+            entry.amount
+            for entry in self._entries
+            if entry.lot == OWN_LOT and entry.period_us == span.start_us and entry.time_us <= at_us
+        )
+
+    # -- periods ------------------------------------------------------------
+
+    def spans_back(self, now_us: int, count: int, from_us: int = 0) -> list[Span]:
+        """The last `count` periods that ended after `from_us`, by start, as they were then.
+
+        None from before the account was made. Where another plan had other periods, they
+        may overlap.
+        """
+        spans: dict[int, Span] = {}
+        for stage in reversed(self.terms):
+            if stage.from_us > now_us + NOTED_US and stage is not self.terms[0]:
+                continue
+            own = own_allowance(stage.plan, self.meter)
+            period = self._period if own is None else own.period
+            at_us = max(stage.from_us, min(stage.to_us - 1, now_us))
+            while at_us >= max(stage.from_us, from_us) and at_us >= 0 and len(spans) < count:
+                span = period.span(at_us, stage.account.anchor_us, stage.account.timezone)
+                spans.setdefault(span.start_us, span)
+                at_us = span.start_us - 1
+        return sorted(spans.values())
+
+    def history(self, now_us: int, count: int, from_us: int = 0) -> list[PeriodFigures]:
+        """The last `count` periods, oldest first."""
+        spans = self.spans_back(now_us, count, from_us)
+        # What was carried in depends on the periods before those that are asked for.
+        carries = any(own and own.rollover for own in (self._own(s) for s in self.terms))
+        chain = self.spans_back(now_us, len(spans) + CARRY_PERIODS_MAX) if carries else spans
+        found: list[PeriodFigures] = []
+        for span in chain:
+            allowance = self.allowance_at(span, span.end_us - 1)
+            figures = self._figures(span, allowance, now_us)
+            before = next((f for f in reversed(found) if f.span.end_us == span.start_us), None)
+            figures.carried_in = before.carried_out if before else 0
+            _close(figures, allowance, now_us)
+            found.append(figures)
+        wanted = set(spans)
+        return [figures for figures in found if figures.span in wanted]
+
+    def _own(self, stage: Stage) -> Allowance | None:
+        return own_allowance(stage.plan, self.meter)
+
+    def _figures(self, span: Span, allowance: Allowance | None, now_us: int) -> PeriodFigures:
+        granted = 0 if allowance is None else allowance.amount
+        figures = PeriodFigures(span, granted, is_limited=allowance is not None)
+        figures.used, figures.lots_used = self._used.get(span.start_us, (0, 0))
+        figures.topped_up = self.topped_up(span, EVER_US)
+        for entry in self._entries:
+            if entry.lot == entry.id:
+                self._add_lots(figures, entry, now_us)
+            elif entry.lot != OWN_LOT and span.start_us <= entry.time_us < span.end_us:
+                figures.lots_granted += entry.amount
+        return figures
+
+    def _add_lots(self, figures: PeriodFigures, entry: LedgerEntry, now_us: int) -> None:
+        """The lots of an entry that began or ended in the period."""
+        span = figures.span
+        for lot_id, amount, starts_us, ends_us in _occurrences(entry, span):
+            if span.start_us <= starts_us < span.end_us and starts_us <= now_us:
+                figures.lots_granted += amount
+            if span.start_us < ends_us <= span.end_us and ends_us <= now_us:
+                total = amount + self._changes.get(lot_id, 0)
+                figures.lots_expired += max(0, total - self._lot_used.get(lot_id, 0))
 
 
 def _occurrences(entry: LedgerEntry, span: Span) -> Iterable[tuple[str, int, int, int]]:
@@ -152,20 +247,26 @@ def _occurrences(entry: LedgerEntry, span: Span) -> Iterable[tuple[str, int, int
         at_us = lot.expires_us
 
 
-def _close(figures: PeriodFigures, allowance: Allowance, now_us: int) -> None:
+def _close(figures: PeriodFigures, allowance: Allowance | None, now_us: int) -> None:
     """What a period that is over leaves to the next, and what it loses."""
     figures.is_over = figures.span.end_us <= now_us
-    if not figures.is_over:
+    if not figures.is_over or allowance is None:
         return
     left = max(0, figures.limit - figures.used)
     # Top-ups are used after the allowance and are not carried over.
     own_left = max(0, figures.granted + figures.carried_in - figures.used)
     figures.carried_out = min(own_left, allowance.rollover)
-    figures.own_expired = left - figures.carried_out
+    figures.own_expired = max(0, left - figures.carried_out)
 
 
 def projected(used: int, span: Span, now_us: int) -> int:
-    """What will have been used at the period's end if it goes on like this, rounded up."""
-    elapsed = max(1, min(now_us, span.end_us) - span.start_us)
+    """What will have been used at the period's end if it goes on like this, rounded up.
+
+    used * length / elapsed, in integers; at least a hundredth of the period counts as
+    elapsed. A period without an end has no projection but what was used.
+    """
     whole = span.end_us - span.start_us
-    return used if whole >= EVER_US else -(-used * whole // elapsed)
+    if whole >= EVER_US:
+        return used
+    elapsed = max(1, whole // ELAPSED_MIN, min(now_us, span.end_us) - span.start_us)
+    return -(-used * whole // elapsed)

@@ -85,6 +85,12 @@ class ClientConnection(RequestHandler):
     def __repr__(self) -> str:
         return f"<ClientConnection {self.peer} phase {self.phase}>"
 
+    @property
+    def has_hold(self) -> bool:
+        """Whether its request has reserved something that is still to be settled."""
+        x = self.exchange
+        return x is not None and x.hold is not None and x.hold.is_open
+
     # -- asyncio.Protocol -------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

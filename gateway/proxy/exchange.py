@@ -70,6 +70,9 @@ class Exchange:
     limits: tuple[RateLimit, ...]
     limit_set: LimitSet
     parameters: dict[str, str]  # of the path of an answer of our own
+    status: int
+    bytes_in: int
+    bytes_out: int
     memo: HeadMemo | None  # of this very head, when it may be kept
     digest: bytes | None  # of the key that was found
 

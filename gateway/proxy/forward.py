@@ -80,7 +80,7 @@ def _begin(x: Exchange, pool: Pool, upstream: UpstreamConnection, data: bytes) -
     if pool.upstream.total_timeout_s is not None:
         upstream.total_deadline = pool.ticker.now + ticks(pool.upstream.total_timeout_s)
     if x.measure is not None and x.measure.price.reads_answer:
-        upstream.drain_ticks = ticks(x.route.drain_timeout_s)
+        upstream.drain_s = x.route.drain_timeout_s
     x.connection.upstream = upstream
     assert upstream.transport is not None
     x.connection.server.outbox.put(upstream.transport, data)

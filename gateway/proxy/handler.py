@@ -143,7 +143,9 @@ class Proxy:
                 return self._refuse(x, refusal)
             pool = self.pools[x.route.upstream.name]
             if x.measure is not None:
-                refusal = await self._measure(x.measure)
+                if x.measure.price.reads_body:
+                    refusal = await self._read_body(x.measure)
+                refusal = refusal or self._reserve(x.measure)
             refusal = refusal or self._admit(x) or self._open(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
@@ -160,6 +162,8 @@ class Proxy:
         finally:
             if x.hold is not None and x.hold.is_open:
                 self.settle(x, "gateway_error")
+            connection.exchange = None
+            x.measure = None  # each knows the other: freed now, not by the collector
         return x.keep_alive
 
     def _read_and_identify(self, x: Exchange, message: RawRequestMessage) -> Refusal | None:
@@ -251,13 +255,12 @@ class Proxy:
             x.measure = Measure(x, price, self.means, parameters)
         return None
 
-    async def _measure(self, measure: Measure) -> Refusal | None:
-        """Read what the price asks for of the request, and set what is to be reserved."""
-        if measure.price.reads_body:
-            task = asyncio.get_running_loop().create_task(read_body(measure))
-            refusal = await task
-            if refusal is not None:
-                return refusal
+    async def _read_body(self, measure: Measure) -> Refusal | None:
+        """Take the body in, for the price looks into it; in a task for its timeouts."""
+        return await asyncio.get_running_loop().create_task(read_body(measure))
+
+    def _reserve(self, measure: Measure) -> Refusal | None:
+        """Set what is to be reserved."""
         try:
             measure.reserve()
         except Unpriceable as exc:

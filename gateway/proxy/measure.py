@@ -10,13 +10,25 @@ missing ones, but costs nothing where the backend itself failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
+import orjson
+
 from gateway.core.figures import Figure, look_up
-from gateway.core.pricing import FREE_COST, Charges, Cost, Counted, Price, Ratio, Rule, Unpriceable
+from gateway.core.pricing import (
+    FREE_COST,
+    Charges,
+    Cost,
+    Counted,
+    Price,
+    Ratio,
+    Rule,
+    Unpriceable,
+    holds,
+)
 from gateway.core.refusals import Refusal
 from gateway.core.units import AMOUNT_MAX
 from gateway.proxy.bodies import RequestBody
@@ -30,7 +42,6 @@ if TYPE_CHECKING:
 THREAD_BYTES_MIN = 262_144
 MEAN_WEIGHT = 8  # the newest figure's share in a route's recent mean is one eighth
 _ZERO: Ratio = (0, 1)
-_MISSING = object()
 
 
 class Means:
@@ -55,7 +66,7 @@ class Measure:
 
     __slots__ = (
         "x", "price", "means", "parameters", "body", "tap", "head", "reserved", "socket_bytes",
-        "socket_messages", "ended_us", "is_broken", "is_further",
+        "socket_messages", "ended_us", "is_broken", "is_further", "_raw", "_document",
     )  # fmt: skip
 
     def __init__(
@@ -66,19 +77,22 @@ class Measure:
         self.means = means
         self.parameters = parameters
         self.body: RequestBody | None = None
-        self.tap: AnswerTap | None = None
+        self.tap: AnswerTap | None = None  # of an answer that comes in pieces
         self.head: UpstreamConnection | None = None  # whose head the answer's is
         self.reserved: Cost = FREE_COST
         self.socket_bytes = self.socket_messages = 0
         self.ended_us = 0
         self.is_broken = False  # the backend failed: what it never said costs nothing
         self.is_further = False  # a WebSocket that was charged before
+        self._raw: bytes | None = None  # the body of an answer that came whole
+        self._document: object = None
 
     # -- before ------------------------------------------------------------
 
     def reserve(self) -> None:
         """Set what is held, in the order of the price's meters. Raises Unpriceable."""
-        self.reserved = self._ordered(self.price.reserve(self))
+        cost = self.price.reserve(self)
+        self.reserved = cost if self.price.lone is not None else self._ordered(cost)
         self.x.charges, self.x.counted = self.reserved
 
     # -- after -------------------------------------------------------------
@@ -86,15 +100,22 @@ class Measure:
     def watch(self, upstream: UpstreamConnection) -> None:
         """The answer's head is there; look into its body from now on."""
         self.head = upstream
-        if self.price.reads_answer:
-            content_type = header_of(upstream.lines, b"content-type") or ""
-            coding = header_of(upstream.lines, b"content-encoding") or ""
-            figures = self.price.figures()
-            self.tap = AnswerTap(figures, content_type, coding, self.x.route.inspect_max_bytes)
+        if self.price.reads_answer and not upstream.complete:
+            self._open_tap(upstream)
+
+    def _open_tap(self, upstream: UpstreamConnection) -> AnswerTap:
+        content_type = header_of(upstream.lines, b"content-type") or ""
+        coding = header_of(upstream.lines, b"content-encoding") or ""
+        most = self.x.route.inspect_max_bytes
+        self.tap = AnswerTap(self.price.figures(), content_type, coding, most)
+        return self.tap
 
     def feed(self, data: bytes) -> None:
+        """A piece of the answer's body, or all of it."""
         if self.tap is not None:
             self.tap.feed(data)
+        elif self.price.reads_answer:
+            self._raw = data
 
     def settle(self, now_us: int, *, is_broken: bool) -> tuple[Charges, tuple[Counted, ...], str]:
         """The exact charges and counts, as they were reserved, and the outcome's name."""
@@ -102,14 +123,37 @@ class Measure:
         if not is_broken and not self._is_answered():
             return *self.reserved, ""
         self.is_broken = is_broken
+        self._finish()
+        price = self.price
+        cost, name = price.settle(self, self.reserved)
+        if price.has_means and not name:
+            for rule in price.rules:
+                if rule.reserve.average and holds(rule.when, self):
+                    self._note_mean(rule)
+        if price.lone is None or not cost.charges:
+            cost = self._ordered(cost)
+        return cost.charges, cost.counted, name
+
+    def _finish(self) -> None:
+        """Read what the answer's body says; it is all there, or will not come."""
+        if self._raw is not None:
+            assert self.head is not None
+            if len(self._raw) <= self.x.route.inspect_max_bytes and _is_plain_json(self.head):
+                try:
+                    self._document = orjson.loads(self._raw)
+                except orjson.JSONDecodeError:
+                    self._document = None
+            else:
+                self._open_tap(self.head).feed(self._raw)
+            self._raw = None
         if self.tap is not None:
             self.tap.finish()
-        cost, name = self.price.settle(self, self.reserved)
-        for rule in self.price.rules:
-            if rule.reserve.average and not name:
-                self._note_mean(rule)
-        charges, counted = self._ordered(cost)
-        return charges, counted, name
+
+    def find(self, figure: Figure) -> object:
+        """What stands at a figure of the answer's body; None where nothing does."""
+        if self.tap is not None:
+            return self.tap.find(figure)
+        return look_up(self._document, figure.steps) if figure.source != "stream.json" else None
 
     def _note_mean(self, rule: Rule) -> None:
         for figure in rule.of:
@@ -146,20 +190,23 @@ class Measure:
 
     def text(self, figure: Figure) -> str | None:
         """What stands there, as JSON would write a number, true, false or null."""
-        value = self._value(figure)
-        if value is _MISSING:
-            return None
-        return value if isinstance(value, str) else _as_json(value)
+        value = _VALUES[figure.source](self, figure)
+        if value is None or isinstance(value, str):
+            return value
+        return _as_json(value)
 
     def number(self, figure: Figure) -> Ratio | None:
         """An exact quantity; None for what is missing, negative or no number."""
-        count = self._count(figure)
+        count = _COUNTS.get(figure.source)
         if count is not None:
-            return count
-        found = exact_number(self._value(figure))
-        if found is None and figure.at == "answer" and self._is_failed():
+            found = count(self, figure)
+            return None if found is None else (found, 1)
+        if figure.source == "open.seconds":
+            return max(self.ended_us - self.x.time_us, 0), 1_000_000
+        ratio = exact_number(_VALUES[figure.source](self, figure))
+        if ratio is None and figure.at == "answer" and self._is_failed():
             return _ZERO
-        return found
+        return ratio
 
     def _is_failed(self) -> bool:
         """Whether nothing was to be had: a failed backend, or an answer that is no success."""
@@ -170,85 +217,73 @@ class Measure:
 
         A client that goes away before that cannot have a condition decided in its favour.
         """
-        if self.head is None:
-            return False
-        conditions = [self.price.charge_when, *(c for _, c in self.price.outcomes)]
-        inside = any(
-            test.figure.source in ("answer.json", "stream.json")
-            for condition in conditions
-            for test in condition
-        )
-        return self.head.complete or not inside
-
-    def _count(self, figure: Figure) -> Ratio | None:
-        """Figures that are counted here."""
-        x, source = self.x, figure.source
-        if source == "request.count":
-            return (0 if self.is_further else 1), 1
-        if source == "request.bytes":
-            return (x.bytes_in or max(x.body_length, 0)), 1
-        if source == "answer.bytes":
-            return x.bytes_out, 1
-        if source == "bytes":
-            return x.bytes_in + x.bytes_out, 1
-        if source == "socket.bytes":
-            return self.socket_bytes, 1
-        if source == "socket.messages":
-            return self.socket_messages, 1
-        if source == "open.seconds":
-            return max(self.ended_us - x.time_us, 0), 1_000_000
-        if source == "stream.events":
-            return (self.tap.events if self.tap is not None else 0), 1
-        if source == "request.junit":
-            found = self.body.results() if self.body is not None else None
-        elif source == "request.items":
-            found = self.body.items(figure) if self.body is not None else None
-        elif source == "answer.items" and self.tap is not None:
-            value = self.tap.find(figure)
-            found = len(value) if isinstance(value, list) else None
-        else:
-            return None
-        return None if found is None else (found, 1)
-
-    def _value(self, figure: Figure) -> object:
-        """What stands at a figure, or _MISSING."""
-        x, source, name = self.x, figure.source, figure.name
-        if source == "request.json":
-            return _there(_look(self.body, figure))
-        if source in ("answer.json", "stream.json"):
-            return _there(self.tap.find(figure) if self.tap is not None else None)
-        if source == "answer.status":
-            return str(x.status)
-        if source == "answer.header":
-            found = header_of(self.head.lines, name.encode()) if self.head is not None else None
-            return _there(found)
-        if source == "request.header":
-            return _only(x.headers.getall(name, []), figure)
-        if source == "request.query":
-            return _only(query_values(x.query, name), figure)
-        if source == "request.form":
-            return _only(self.body.fields().get(name, []) if self.body else [], figure)
-        if source == "request.path":
-            return _there(self.parameters.get(name))
-        if source == "account.setting":
-            return x.account.account.setting(x.book.settings[name])
-        if source == "account.plan":
-            return x.account.plan.name
-        return x.caller.kind if source == "caller.kind" else x.method
+        return self.head is not None and (self.head.complete or not self.price.looks_inside)
 
 
-def _look(body: RequestBody | None, figure: Figure) -> object:
-    return None if body is None else look_up(body.document(), figure.steps)
+# Figures that are counted here: how many, or None where there is nothing to count.
+_COUNTS: Mapping[str, Callable[[Measure, Figure], int | None]] = {
+    "request.count": lambda m, _: 0 if m.is_further else 1,
+    "request.bytes": lambda m, _: m.x.bytes_in or max(m.x.body_length, 0),
+    "request.items": lambda m, figure: None if m.body is None else m.body.items(figure),
+    "request.junit": lambda m, _: None if m.body is None else m.body.results(),
+    "answer.bytes": lambda m, _: m.x.bytes_out,
+    "answer.items": lambda m, figure: _length(m.find(figure)),
+    "stream.events": lambda m, _: 0 if m.tap is None else m.tap.events,
+    "socket.bytes": lambda m, _: m.socket_bytes,
+    "socket.messages": lambda m, _: m.socket_messages,
+    "bytes": lambda m, _: m.x.bytes_in + m.x.bytes_out,
+}
+# What stands at the others: a text, a JSON value, or None where nothing does.
+_VALUES: Mapping[str, Callable[[Measure, Figure], object]] = {
+    "request.header": lambda m, f: _only(m.x.headers.getall(f.name, []), f),
+    "request.query": lambda m, f: _only(query_values(m.x.query, f.name), f),
+    "request.path": lambda m, f: m.parameters.get(f.name),
+    "request.method": lambda m, _: m.x.method,
+    "request.json": lambda m, f: None if m.body is None else look_up(m.body.document(), f.steps),
+    "request.form": lambda m, f: (
+        None if m.body is None else _only(m.body.fields().get(f.name, []), f)
+    ),
+    "account.setting": lambda m, f: m.x.account.account.setting(m.x.book.settings[f.name]),
+    "account.plan": lambda m, _: m.x.account.plan.name,
+    "caller.kind": lambda m, _: m.x.caller.kind,
+    "answer.status": lambda m, _: str(m.x.status),
+    "answer.header": lambda m, f: (
+        None if m.head is None else header_of(m.head.lines, f.name.encode())
+    ),
+    "answer.json": lambda m, f: m.find(f),
+    "stream.json": lambda m, f: m.find(f),
+}
 
 
-def _there(value: object) -> object:
-    return _MISSING if value is None else value
+def _length(value: object) -> int | None:
+    return len(value) if isinstance(value, list) else None
 
 
-def _only(values: list[str], figure: Figure) -> object:
+def _is_plain_json(head: UpstreamConnection) -> bool:
+    """Whether a body is neither compressed nor an event stream."""
+    memo = head.memo
+    if memo is None:
+        return _says_plain(head.lines)
+    if memo.is_plain is None:
+        memo.is_plain = _says_plain(memo.lines)
+    return memo.is_plain
+
+
+def _says_plain(lines: list[bytes]) -> bool:
+    for line in lines:
+        if line[:8].lower() == b"content-":
+            name = line[:17].lower()
+            if name.startswith(b"content-encoding:") or (
+                name.startswith(b"content-type:") and b"text/event-stream" in line.lower()
+            ):
+                return False
+    return True
+
+
+def _only(values: list[str], figure: Figure) -> str | None:
     """The one value; a backend might believe another than we do."""
     if not values:
-        return _MISSING
+        return None
     if len(set(values)) > 1:
         raise Unpriceable(f"{figure}: expected one value, found {len(values)}")
     return values[0]
@@ -262,10 +297,10 @@ def _as_json(value: object) -> str | None:
 
 def exact_number(value: object) -> Ratio | None:
     """A number or its plain text as a ratio; None for anything else or beyond 2^53."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, int):
+    if value.__class__ is int:
         return (value, 1) if 0 <= value <= AMOUNT_MAX else None
+    if isinstance(value, bool) or not isinstance(value, float | str):
+        return None
     text = value.strip() if isinstance(value, str) else repr(value)
     if len(text) > 40 or not text[:1].isdigit() or not text.isascii() or "_" in text:
         return None

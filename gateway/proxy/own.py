@@ -7,14 +7,15 @@ Must not know what is answered.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from gateway.core.routes import Miss, Pattern, RouteTable
 from gateway.proxy.exchange import Exchange
 
 # A whole answer, or its pieces as they come, head first.
-OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes | AsyncIterator[bytes]]]
+OwnAnswer = Callable[[Exchange], Coroutine[Any, Any, bytes | AsyncGenerator[bytes, None]]]
 _READS = frozenset(("GET", "HEAD"))
 
 
@@ -48,7 +49,9 @@ async def send(x: Exchange, own: Found) -> bool:
     answer = await own.answer(x)
     if isinstance(answer, bytes):
         return x.connection.write_soon(answer) and x.keep_alive
-    async for piece in answer:
-        if not x.connection.write(piece) or not await x.connection.drain():
-            return False
+    async with aclosing(answer) as pieces:
+        async for piece in pieces:
+            x.head_sent = True  # what goes wrong from now on breaks the answer off
+            if not x.connection.write(piece) or not await x.connection.drain():
+                return False
     return x.keep_alive

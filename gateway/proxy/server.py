@@ -49,6 +49,8 @@ class ProxyServer:
         self.outbox = proxy.outbox
         self.ticker = ticker
         self.connections: set[ClientConnection] = set()
+        # Their clients have gone, and what they asked for is still to be settled.
+        self.departed: set[ClientConnection] = set()
         self.is_draining = False
         self._by_peer: dict[str, int] = {}
         self.manager = web.Server(_never, handler_cancellation=False)
@@ -85,6 +87,8 @@ class ProxyServer:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
+        if connection.has_hold:
+            self.departed.add(connection)
         left = self._by_peer[connection.peer] - 1
         if left:
             self._by_peer[connection.peer] = left
@@ -96,6 +100,8 @@ class ProxyServer:
         late = [c for c in self.connections if c.deadline < now]
         for connection in late:
             connection.expire()
+        if self.departed:
+            self.departed = {c for c in self.departed if c.has_hold}
 
     def unparsable(self, connection: ClientConnection, too_long: bool) -> bytes:
         """The answer to bytes that are no request."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 
 from gateway.proxy.frames import FrameCounter
-from gateway.proxy.ticker import NEVER
+from gateway.proxy.ticker import NEVER, ticks
 
 if TYPE_CHECKING:
     from gateway.proxy.pool import Pool
@@ -59,7 +59,7 @@ class AnswerMemo:
     the Via line `via` (proxy/forward.py).
     """
 
-    __slots__ = ("head", "status", "reason", "lines", "length", "via", "block")
+    __slots__ = ("head", "status", "reason", "lines", "length", "via", "block", "is_plain")
 
     def __init__(self, head: bytes, answer: UpstreamConnection) -> None:
         self.head = head
@@ -69,6 +69,7 @@ class AnswerMemo:
         self.length = answer.length
         self.via = b""
         self.block = b""
+        self.is_plain: bool | None = None  # neither compressed nor a stream (proxy/measure.py)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -81,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_chunked", "has_date", "head_done", "complete", "error", "keep_alive", "chunks",
         "trailers", "interims", "in_interim", "interim_count", "received", "raw_left", "extra",
         "got_bytes", "tunnel_data", "on_tunnel", "write_paused", "drain_waiter", "dropped", "memo",
-        "drain_ticks", "frames",
+        "drain_s", "frames",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -133,7 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.extra = self.got_bytes = self.news = False
         self.tunnel_data = b""
         self.memo: AnswerMemo | None = None  # of this answer's head, when it was known
-        self.drain_ticks = 0  # how long the answer is read to its end when the client has gone
+        self.drain_s = 0.0  # how long the answer is read to its end when the client has gone
 
     @coroutine
     def wait(self) -> Generator[Any, Any, None]:
@@ -162,10 +163,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; a measured one is read on for a while."""
-        if self.drain_ticks == 0 or self.error or self.on_tunnel is not None:
+        if not self.drain_s or self.error or self.on_tunnel is not None:
             self.fail("client_gone")
             return
-        self.total_deadline = min(self.total_deadline, self.pool.ticker.now + self.drain_ticks)
+        drained = self.pool.ticker.now + ticks(self.drain_s)
+        self.total_deadline = min(self.total_deadline, drained)
         self.deadline = min(self.deadline, self.pool.read_deadline())
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()

@@ -67,12 +67,22 @@ class Accounts:
         if any(known.id == entry.id for known in state.entries):
             return
         state.entries.append(entry)
+        self._recount(state, entry, entry.amount)
+
+    def undo_entry(self, state: AccountState, entry: LedgerEntry) -> None:
+        """An entry that was applied in advance did not reach the store."""
+        if state.entries is not None and entry in state.entries:
+            state.entries.remove(entry)
+            self._recount(state, entry, -entry.amount)
+
+    def _recount(self, state: AccountState, entry: LedgerEntry, amount: int) -> None:
+        """The entries have changed by one, by `amount`."""
         balance = state.balances.get(entry.meter)
         if balance is None:
             return
         if entry.lot == OWN_LOT:
             if balance.span.start_us == entry.period_us:
-                balance.topped_up += entry.amount
+                balance.topped_up += amount
         else:
             self._set_lots(state, balance, max(entry.time_us, balance.span.start_us))
 

@@ -84,6 +84,10 @@ class MemoryState:
         """A ledger entry that is in the store changes the live figures, once."""
         self._accounts.apply_entry(state, entry)
 
+    def undo_entry(self, state: AccountState, entry: LedgerEntry) -> None:
+        """An entry that was applied in advance did not reach the store."""
+        self._accounts.undo_entry(state, entry)
+
     def overage_cost_micro(self, state: AccountState, now_us: int) -> int:
         """What the account's overage of the current periods costs, holds included."""
         rated = [a.meter for a in state.plan.allowances if a.overage is not None]

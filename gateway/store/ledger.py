@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from gateway.core.book import Account, Plan
+from gateway.core.book import Account, Book, Plan
 from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion
 from gateway.core.units import AMOUNT_MAX
 from gateway.store.codec import dump_account, dump_plans, load_account, load_plans
@@ -186,6 +186,13 @@ def record_plans_version(
     sql = "INSERT INTO plans_versions VALUES (?, ?, ?)"
     connection.execute(sql, (from_us, book, dump_plans(plans)))
     return True
+
+
+def record_versions(connection: sqlite3.Connection, book: Book, now_us: int) -> None:
+    """The history of plans and declared accounts goes on with a book."""
+    record_plans_version(connection, book.version, book.plans, now_us)
+    for account in book.accounts.values():
+        record_account_version(connection, account, now_us)
 
 
 def plans_versions(connection: sqlite3.Connection) -> list[PlansVersion]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from gateway.store.reports import PAGE_MAX, ActivityFilter, Place
@@ -26,8 +26,8 @@ class Query(NamedTuple):
     after: Place | None
 
 
-def parse_query(parameters: Mapping[str, str]) -> Query:
-    """From decoded query parameters.
+def parse_query(parameters: Mapping[str, str], zone: tzinfo = UTC) -> Query:
+    """From decoded query parameters; instants without an offset are local times of `zone`.
 
     Raises ValueError saying which parameter, what was expected and found.
     """
@@ -37,8 +37,8 @@ def parse_query(parameters: Mapping[str, str]) -> Query:
         if len(text) > TEXT_MAX:
             raise ValueError(f"{name}: expected at most {TEXT_MAX} characters")
     wanted = ActivityFilter(
-        from_us=_instant(parameters, "from"),
-        to_us=_instant(parameters, "to"),
+        from_us=_instant(parameters, "from", zone),
+        to_us=_instant(parameters, "to", zone),
         key_id=parameters.get("key"),
         status_min=_number(parameters, "status_min", 0, 999),
         status_max=_number(parameters, "status_max", 0, 999),
@@ -76,7 +76,7 @@ def _number(parameters: Mapping[str, str], name: str, least: int, most: int) -> 
     return int(text)
 
 
-def _instant(parameters: Mapping[str, str], name: str) -> int | None:
+def _instant(parameters: Mapping[str, str], name: str, zone: tzinfo) -> int | None:
     text = parameters.get(name)
     if text is None:
         return None
@@ -86,5 +86,5 @@ def _instant(parameters: Mapping[str, str], name: str) -> int | None:
         raise ValueError(
             f"{name}: expected a date like 2026-01-31T12:00:00Z, found {text!r}"
         ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -1,16 +1,17 @@
 """Activity as CSV: which rows, which columns, and cells that are safe to open.
 
-A spreadsheet runs a cell that begins with =, +, -, @ or a control character;
-such a cell gets an apostrophe in front (OWASP, CSV injection). Rows come one by
-one, so that an export of any length takes constant memory. Must not know HTTP
-or SQL.
+A spreadsheet runs a cell that begins with =, +, -, @ (also in their full width)
+or a control character; such a cell gets an apostrophe in front (OWASP, CSV
+injection). Rows come one by one, so that an export of any length takes constant
+memory. Must not know HTTP or SQL.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from calendar import monthrange
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -23,7 +24,8 @@ from gateway.usage.activity import parse_query
 
 MONTHS_MAX = 3
 ROWS_A_PIECE = 500
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
+YEARS = (1970, 9998)  # that a range may touch
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _OWN = ("meter", "timezone")
 
 
@@ -36,36 +38,34 @@ class ExportQuery(NamedTuple):
 def parse_export(parameters: Mapping[str, str], meters: Mapping[str, Meter]) -> ExportQuery:
     """From decoded query parameters: filters, `from` and `to`, `meter`, `timezone`.
 
+    `meter` is the one of the last column; times are written, and dates read, in `timezone`.
     Raises ValueError saying which parameter, what was expected and found.
     """
     filters = {name: value for name, value in parameters.items() if name not in _OWN}
     for name in ("limit", "cursor"):
         if name in filters:
             raise ValueError(f"{name}: expected no pages, an export has all rows")
-    wanted = parse_query(filters).wanted
+    zone = _zone(parameters)
+    wanted = parse_query(filters, zone).wanted
     if wanted.from_us is None or wanted.to_us is None:
         raise ValueError("from, to: expected a range such as from=2026-01-01&to=2026-04-01")
     if wanted.to_us < wanted.from_us:
         raise ValueError("to: expected an instant after `from`")
-    first = datetime.fromtimestamp(wanted.from_us // 1_000_000, UTC)
-    if wanted.to_us > _months_later(first, MONTHS_MAX):
+    for name, time_us in (("from", wanted.from_us), ("to", wanted.to_us)):
+        if not YEARS[0] <= datetime.fromtimestamp(time_us // 1_000_000, UTC).year <= YEARS[1]:
+            raise ValueError(f"{name}: expected a year from {YEARS[0]} to {YEARS[1]}")
+    if wanted.to_us > _months_later(wanted.from_us, MONTHS_MAX, zone):
         raise ValueError(f"to: expected a range of up to {MONTHS_MAX} months after `from`")
-    return ExportQuery(wanted, _meter(parameters, meters), _zone(parameters))
+    return ExportQuery(wanted, _meter(parameters, meters), zone)
 
 
-def _months_later(moment: datetime, months: int) -> int:
-    """The same day and time some months on, or the last day of that month."""
-    month = moment.month - 1 + months
-    year, month = moment.year + month // 12, month % 12 + 1
-    for day in range(moment.day, 27, -1):
-        try:
-            later = moment.replace(year=year, month=month, day=day)
-            break
-        except ValueError:
-            continue
-    else:
-        later = moment.replace(year=year, month=month)
-    return int(later.timestamp()) * 1_000_000
+def _months_later(time_us: int, months: int, zone: tzinfo) -> int:
+    """The same time of the same day some months on, or of the last day of that month."""
+    moment = datetime.fromtimestamp(time_us // 1_000_000, zone)
+    year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
+    day = min(moment.day, monthrange(year, month + 1)[1])
+    later = moment.replace(year=year, month=month + 1, day=day)
+    return int(later.timestamp()) * 1_000_000 + time_us % 1_000_000
 
 
 def _meter(parameters: Mapping[str, str], meters: Mapping[str, Meter]) -> Meter:
@@ -79,30 +79,33 @@ def _zone(parameters: Mapping[str, str]) -> tzinfo:
     name = parameters.get("timezone", "UTC")
     try:
         return UTC if name == "UTC" else ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         text = f"timezone: expected a name such as Europe/Kyiv, found {name[:64]!r}"
         raise ValueError(text) from None
 
 
 def columns(meter: Meter) -> list[str]:
-    """The titles; the last is what the meter is called, as in `coin cost`."""
+    """The usual titles; the last is what the meter is called, as in `coin cost`."""
     title = (meter.title or meter.name).lower()
     singular = title[:-1] if title.endswith("s") and not title.endswith("ss") else title
     return ["timestamp", "user", "event type", "source", "service", "operation", f"{singular} cost"]
 
 
-def csv_pieces(events: Iterable[Event], query: ExportQuery) -> Iterator[bytes]:
-    """The file in pieces, titles first."""
+def csv_pieces(
+    events: Iterable[Event], query: ExportQuery, titles: Sequence[str] | None = None
+) -> Iterator[bytes]:
+    """The file in pieces, none empty; `titles`, seven, instead of the usual ones."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(columns(query.meter))
+    writer.writerow(titles or columns(query.meter))
     for rows, event in enumerate(events, 1):
         writer.writerow([safe_cell(cell) for cell in _row(event, query)])
         if rows % ROWS_A_PIECE == 0:
             yield text.getvalue().encode("utf-8", "replace")
             text.seek(0)
             text.truncate()
-    yield text.getvalue().encode("utf-8", "replace")
+    if text.tell():
+        yield text.getvalue().encode("utf-8", "replace")
 
 
 def _row(event: Event, query: ExportQuery) -> tuple[str, ...]:

@@ -136,13 +136,14 @@ def test_the_backend_decides_what_was_newly_acquired(onceonly: Shop) -> None:
     for _ in range(3):
         assert run(who, "a", "run") == 200
     assert run(who, "b", "run") == 200
+    assert run(who, "known", "run") == 200  # done long ago: neither acquired nor attached to
     assert run(who, "failing", "run") == 503
     ai = figures(who)["ai"]
     assert ai["usage"] == ai["charged_total_month"] == 2
     assert ai["polling_total_month"] == 3
-    assert ai["requests_total_month"] == 6
+    assert ai["requests_total_month"] == 7
     assert [e["outcome"] for e in who.events(operation="ai")][::-1] == [
-        "charged", "polling", "polling", "polling", "charged", "not_charged",
+        "charged", "polling", "polling", "polling", "charged", "not_charged", "not_charged",
     ]  # fmt: skip
 
 

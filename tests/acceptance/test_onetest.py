@@ -100,9 +100,7 @@ def test_ten_calls_of_one_step_are_one_coin(onetest: Shop) -> None:
 @pytest.mark.parametrize(
     ("steps", "coins"), [((100,), 10), ((25,), 2), ((25, 5), 3), ((3, 7, 9), 1), ((3, 7, 9, 1), 2)]
 )
-def test_a_call_of_many_steps_is_batched(
-    onetest: Shop, steps: tuple[int, ...], coins: int
-) -> None:
+def test_a_call_of_many_steps_is_batched(onetest: Shop, steps: tuple[int, ...], coins: int) -> None:
     who = onetest.customer()
     for number in steps:
         assert who.post("/agent", {"steps": number}).status == 200
@@ -172,9 +170,7 @@ def test_the_activity_log_shows_each_event_as_it_happens(onetest: Shop) -> None:
     onetest.clock.go_on(days=1)
     bob.post("/mcp", {"method": "tools/call"})
     items = who.get("/v1/usage/activity").json()["items"]
-    shown = [
-        (e["user"], e["operation"], e["service"], e["charges"], e["time"]) for e in items
-    ]
+    shown = [(e["user"], e["operation"], e["service"], e["charges"], e["time"]) for e in items]
     assert shown == [
         ("bob", "MCP action", "agents", {"coins": 1}, "2026-03-03T09:00:00Z"),
         ("ada", "REST API call", "tests", {"coins": 1}, "2026-03-02T09:00:00Z"),

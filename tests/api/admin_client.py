@@ -1,4 +1,7 @@
-"""The admin API as a test asks it: over HTTP, with the running gateway's own token."""
+"""The admin API as a test asks it: over HTTP, with the running gateway's own token.
+
+Every answer to an operation is compared with what the OpenAPI document says of it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from tests.support.configs import Caller
+from jsonschema import Draft202012Validator
 
-PREFIX = "/admin/v1"
+from gateway.api.documents import DOCUMENTS
+from gateway.api.endpoints import PREFIX, find_endpoint
+from gateway.api.shapes import SHAPES
+from tests.support.configs import Caller
 
 
 class Reply(NamedTuple):
@@ -26,12 +32,14 @@ class Reply(NamedTuple):
 class Admin:
     """One running gateway's admin API."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, token: str = "") -> None:
+        """`token`: of an operator, instead of the running process'."""
         self.control = json.loads((data_dir / "control.json").read_text())
+        self._token = token or self.control["token"]
 
     @property
     def bearer(self) -> str:
-        return f"Bearer {self.control['token']}"
+        return f"Bearer {self._token}"
 
     def ask(
         self,
@@ -46,7 +54,9 @@ class Admin:
         target = PREFIX + path + (f"?{urlencode(query)}" if query else "")
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"Authorization": self.bearer, **(headers or {})}
-        return self.raw(method, target, data, sent)
+        reply = self.raw(method, target, data, sent)
+        assert_described(method, path, reply)
+        return reply
 
     def raw(self, method: str, target: str, data: bytes | None, headers: dict[str, str]) -> Reply:
         where = urlsplit(self.control["url"])
@@ -75,3 +85,17 @@ class Admin:
     def new_caller(self, account: str, **fields: Any) -> Caller:
         """A caller with a key made at run time."""
         return Caller(account, self.make("/keys", account=account, **fields)["key"])
+
+
+def assert_described(method: str, path: str, reply: Reply) -> None:
+    """The document of an answer is one that the OpenAPI document has for it."""
+    try:
+        endpoint, _ = find_endpoint(method, path)
+    except LookupError:
+        return
+    schema = {"$ref": "#/components/schemas/Problem"}
+    if reply.status < 400:
+        schema = SHAPES[f"{method} {endpoint.path}"].replies[reply.status]
+    validator = Draft202012Validator({**schema, "components": {"schemas": DOCUMENTS}})
+    errors = [f"{e.json_path}: {e.message}" for e in validator.iter_errors(reply.document)]
+    assert not errors, (method, path, reply.status, errors)

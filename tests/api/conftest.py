@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from tests.api.admin_client import Admin
+from tests.api.office import Office, office
 from tests.support.configs import Caller, route
 from tests.support.stage import Stage, stage
 
@@ -66,3 +67,9 @@ def precise(admin: Admin) -> Caller:
 
 def status_of(api: Stage, who: Caller | None, path: str = "/one") -> int:
     return api.gateway.get(path, who).status
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    with office(tmp_path_factory.mktemp("office")) as running:
+        yield running

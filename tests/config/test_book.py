@@ -284,7 +284,7 @@ def test_listeners_server_journal_and_answers(folder: Folder) -> None:
     assert (book.server.max_body_bytes, book.server.drain_timeout_s) == (0, 0.0)
     assert book.server.max_connections_per_address == 5
     assert book.trusted_proxies == (ip_network("10.0.0.0/8"),)
-    assert book.usage_api == UsageApi(True, "/u", "/u/activity")
+    assert book.usage_api == UsageApi(True, "/u", "/u/activity", "/u/export")
     assert not book.response_headers.ratelimit and book.response_headers.via == "gw"
     assert book.errors == {
         "key_invalid": ErrorBody(

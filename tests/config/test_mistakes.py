@@ -226,8 +226,8 @@ def test_plans(folder: Folder) -> None:
         "c.yaml:5:23: expected an amount of whole numbers only, found the number 0.5"
         " (the meter has decimals: 0)",
         "c.yaml:6:7: expected the name of a meter, found 'coin' (did you mean coins?)",
-        "c.yaml:6:30: expected hour, day, week, month, ever, a weekday that weeks begin with, or a number"
-        " of days (10d), found 'weekly' (did you mean week?)",
+        "c.yaml:6:30: expected hour, day, week, month, ever, a weekday that weeks begin with, or a "
+        "length such as 10d, found 'weekly' (did you mean week?)",
         "c.yaml:6:46: expected a number of at least 400, found the number 200",
         "c.yaml:7:13: expected `amount:`, `per_seat:`, or `price:` with `rate:`, found nothing",
         "c.yaml:8:22: expected the name of a plan, found 'b' (known: a)",

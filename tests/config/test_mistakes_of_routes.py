@@ -152,7 +152,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "our own paths are one": (
         "usage_api: {path: /u, activity_path: /u}\n",
-        ["5:38: expected another path than `path:`, found '/u'"],
+        ["5:38: expected each path once, found '/u' (first at c.yaml:5:19)"],
     ),
     "unmatched": (
         "unmatched: {action: pass}\n",

@@ -58,6 +58,7 @@ SEEN: web.AppKey[list[dict[str, str]]] = web.AppKey("seen", list)
 def language_model() -> web.Application:
     """POST {"model", "prompt", "stream"}: a token for each word of the prompt.
 
+    What has no prompt is taken as it is.
     A prompt that begins with `cut` breaks off before its usage is said, one
     that begins with `late` is answered slowly, `silent` says no usage.
     """
@@ -74,7 +75,9 @@ async def _hello(_: web.Request) -> web.Response:
 
 async def _complete(request: web.Request) -> web.StreamResponse:
     request.app[SEEN].append({name.lower(): value for name, value in request.headers.items()})
-    asked = await request.json()
+    asked = await request.json() if request.content_type == "application/json" else {}
+    if not isinstance(asked, dict) or "prompt" not in asked:
+        return web.json_response({"ok": True})
     words = str(asked.get("prompt", "")).split()
     kind = words[0] if words else ""
     usage = {"total_tokens": len(words)}
@@ -130,6 +133,8 @@ def locks() -> web.Application:
         key = (await request.json())["key"]
         if key == "failing":
             return web.json_response({"status": "failed"}, status=503)
+        if key == "known":
+            return web.json_response({"status": "completed", "run": key})
         status = "polling" if key in taken else "acquired"
         taken.add(key)
         return web.json_response({"status": status, "run": key})
