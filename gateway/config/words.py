@@ -176,6 +176,9 @@ class _Example:
     def number(self, figure: Figure) -> Ratio | None:
         return self._quantity.as_integer_ratio()
 
+    def has_failed(self) -> bool:
+        return False
+
     def average(self, rule: Rule) -> Ratio | None:
         return None
 

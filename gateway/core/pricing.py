@@ -163,6 +163,10 @@ class Facts(Protocol):
 
     def average(self, rule: Rule) -> Ratio | None: ...
 
+    def has_failed(self) -> bool:
+        """After the answer: whether it is no success, so that what it does not say is nothing."""
+        ...
+
 
 class Unpriceable(Exception):
     """A request whose price cannot be found; the text says which figure is wrong."""
@@ -281,6 +285,8 @@ def _quantity(rule: Rule, facts: Facts, *, is_final: bool) -> Ratio:
         found = facts.number(figure)
         if found is not None:
             return found
+    if is_final and len(rule.before) < len(rule.of) and facts.has_failed():
+        return 0, 1
     if len(rule.before) == len(rule.of):
         if isinstance(rule.missing, tuple):
             return rule.missing

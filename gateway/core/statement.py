@@ -170,13 +170,13 @@ class Books:
 
     # -- periods ------------------------------------------------------------
 
-    def spans_back(self, now_us: int, count: int, from_us: int = 0) -> list[Span]:
+    def spans_back(self, now_us: int, count: int, from_us: int = 0) -> dict[Span, int]:
         """The last `count` periods that ended after `from_us`, by start, as they were then.
 
-        None from before the account was made. Where another plan had other periods, they
-        may overlap.
+        With each, its last instant: its end, or when another kind of period began. None from
+        before the account was made. Where another plan had other periods, they may overlap.
         """
-        spans: dict[int, Span] = {}
+        spans: dict[int, tuple[Span, int]] = {}
         for stage in reversed(self.terms):
             if stage.from_us > now_us + NOTED_US and stage is not self.terms[0]:
                 continue
@@ -185,9 +185,10 @@ class Books:
             at_us = max(stage.from_us, min(stage.to_us - 1, now_us))
             while at_us >= max(stage.from_us, from_us) and at_us >= 0 and len(spans) < count:
                 span = period.span(at_us, stage.account.anchor_us, stage.account.timezone)
-                spans.setdefault(span.start_us, span)
+                last_us = min(span.end_us, stage.to_us) - 1
+                spans.setdefault(span.start_us, (span, last_us))
                 at_us = span.start_us - 1
-        return sorted(spans.values())
+        return dict(sorted(spans.values()))
 
     def history(self, now_us: int, count: int, from_us: int = 0) -> list[PeriodFigures]:
         """The last `count` periods, oldest first."""
@@ -196,15 +197,14 @@ class Books:
         carries = any(own and own.rollover for own in (self._own(s) for s in self.terms))
         chain = self.spans_back(now_us, len(spans) + CARRY_PERIODS_MAX) if carries else spans
         found: list[PeriodFigures] = []
-        for span in chain:
-            allowance = self.allowance_at(span, span.end_us - 1)
+        for span, last_us in chain.items():
+            allowance = self.allowance_at(span, last_us)
             figures = self._figures(span, allowance, now_us)
             before = next((f for f in reversed(found) if f.span.end_us == span.start_us), None)
             figures.carried_in = before.carried_out if before else 0
             _close(figures, allowance, now_us)
             found.append(figures)
-        wanted = set(spans)
-        return [figures for figures in found if figures.span in wanted]
+        return [figures for figures in found if figures.span in spans]
 
     def _own(self, stage: Stage) -> Allowance | None:
         return own_allowance(stage.plan, self.meter)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 # Larger bodies are parsed in a thread: 256 KiB of JSON takes about a millisecond.
 THREAD_BYTES_MIN = 262_144
 MEAN_WEIGHT = 8  # the newest figure's share in a route's recent mean is one eighth
-_ZERO: Ratio = (0, 1)
 
 
 class Means:
@@ -203,12 +202,9 @@ class Measure:
             return None if found is None else (found, 1)
         if figure.source == "open.seconds":
             return max(self.ended_us - self.x.time_us, 0), 1_000_000
-        ratio = exact_number(_VALUES[figure.source](self, figure))
-        if ratio is None and figure.at == "answer" and self._is_failed():
-            return _ZERO
-        return ratio
+        return exact_number(_VALUES[figure.source](self, figure))
 
-    def _is_failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether nothing was to be had: a failed backend, or an answer that is no success."""
         return self.is_broken or not 200 <= self.x.status < 300
 

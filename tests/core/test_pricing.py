@@ -41,6 +41,7 @@ class Known:
     texts: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     mean: int | None = None
+    failed: bool = False
 
     def text(self, figure: Figure) -> str | None:
         return self.texts.get(str(figure))
@@ -48,6 +49,9 @@ class Known:
     def number(self, figure: Figure) -> Ratio | None:
         found = self.numbers.get(str(figure))
         return None if found is None else (found, 1)
+
+    def has_failed(self) -> bool:
+        return self.failed
 
     def average(self, rule: Rule) -> Ratio | None:
         return None if self.mean is None else (self.mean, 1)
@@ -104,6 +108,14 @@ def test_zero_is_zero_and_missing_falls_to_the_reserve() -> None:
     price = Price(rules=(Rule("c", (1, 1), of=(TOKENS,), reserve=Reserve(otherwise=(7, 1))),))
     assert cost_of(price, Known(numbers={str(TOKENS): 0})).charges == (("c", 0),)
     assert cost_of(price, Known()).charges == (("c", 7),)
+
+
+def test_what_a_failed_backend_never_said_costs_nothing() -> None:
+    other = parse_figure("stream.json:usage.total_tokens")
+    rule = Rule("c", of=(TOKENS, other), reserve=Reserve(otherwise=(7, 1)))
+    assert cost_of(Price(rules=(rule,)), Known(failed=True)).charges == (("c", 0),)
+    said = Known(numbers={str(other): 3}, failed=True)
+    assert cost_of(Price(rules=(rule,)), said).charges == (("c", 3),)
 
 
 def test_the_mean_is_reserved_where_there_is_one() -> None:
