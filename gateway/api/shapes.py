@@ -50,7 +50,7 @@ class Shape(NamedTuple):
     query: Mapping[str, Schema] = NOTHING
     body: Mapping[str, Schema] = NOTHING
     needs: tuple[str, ...] = ()  # of both
-    moves_units: bool = False  # the Idempotency-Key names the entry
+    moves_units: bool = False  # the Idempotency-Key names the entry; a refund's event does
 
 
 PAGE: dict[str, Schema] = {
@@ -172,7 +172,6 @@ SHAPES: dict[str, Shape] = {
         },
         body={"account": ANY_TEXT, "event": ANY_TEXT, "reason": TEXT},
         needs=("account", "event"),
-        moves_units=True,
     ),
     "GET /usage/{account}": Shape({200: ref("Usage")}),
     "GET /usage/{account}/history": Shape(

@@ -5,23 +5,28 @@ over, top-ups), and lots that live beside periods (bundles, promotions).
 Invariants: while a balance blocks, what is used and held never exceeds what
 its lots have; a hold is posted or voided once, on the balance it was taken
 from, so that an event belongs to the period it was admitted in; units leave
-lots in one order: expiring first, then priority, then age. What no lot holds
-is used from the own lot, which is then overdrawn: overage, or the error of an
-estimate. Amounts are integers in the meter's smallest unit. Must not know the
-clock.
+lots in one order: expiring first, then priority, then age. A lot that expires
+still pays for what was admitted before. What no lot holds is used from the own
+lot, which is then overdrawn: overage, or the error of an estimate. Amounts are
+integers in the meter's smallest unit. Must not know the clock.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.core.book import OverageRate
 from gateway.core.money import overage_micro
 from gateway.core.periods import EVER_US, Span
 
+if TYPE_CHECKING:
+    from gateway.core.counting import Share
+
 # Beyond this an integer is no longer exact in JSON readers and in Lua.
 AMOUNT_MAX = 2**53 - 1
 OWN_LOT = ""  # of a period: allowance, carried over, top-ups
+_ASK_WITH_CARE = -1  # as `room`: no amount is small enough
 
 
 class Lot:
@@ -62,6 +67,20 @@ class Lot:
         return self.expires_us, self.priority, self.time_us, self.id
 
 
+class Late:
+    """A lot that expired while `held` was reserved: those requests may still take from it."""
+
+    __slots__ = ("lot", "held")
+
+    def __init__(self, lot: Lot, held: int) -> None:
+        self.lot = lot
+        self.held = held
+
+    @property
+    def left(self) -> int:
+        return min(self.lot.left, self.held)
+
+
 class Part(NamedTuple):
     """Units of a posting that one lot pays."""
 
@@ -70,11 +89,15 @@ class Part(NamedTuple):
 
 
 class Balance:
-    """`granted` None: counted without a limit. `end_us`: until when its lots are these."""
+    """`granted` None: counted without a limit. `end_us`: until when its lots are these.
+
+    After a change of anything but `used` and `held`, `refresh` is to be called.
+    """
 
     __slots__ = (
         "meter", "span", "end_us", "granted", "topped_up", "used", "held", "overage", "status",
-        "rate", "carried", "lots", "caps", "lot", "is_plain", "heir", "elder", "rollover",
+        "rate", "carried", "lots", "late", "caps", "lot", "is_plain", "is_watched", "heir",
+        "elder", "rollover", "room", "shares",
     )  # fmt: skip
 
     def __init__(
@@ -103,15 +126,31 @@ class Balance:
         self.rollover = 0  # most that the next period takes over
         self.lot = lot  # a cap counts under a name of its own
         self.lots: tuple[Lot, ...] = ()  # in the order in which they burn
+        self.late: tuple[Late, ...] = ()  # expired, for what is on its way
         self.caps: tuple[Balance, ...] = ()  # further allowances of the meter
         self.heir: Balance | None = None  # the next period's, which carries over from this
         self.elder: Balance | None = None  # the last period's, which may still claim lots
-        self.is_plain = True  # no lots, caps or heir
+        self.shares: list[Share] = []  # of a counter: who holds units for what is held here
+        self.is_watched = False  # a spending cap has a say
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Note whether more than `used`, `held` and one number decide, and that number."""
+        self.is_plain = not (self.lots or self.late or self.caps or self.heir)
+        # `used + held` may come to `room`; whoever would pass it asks `fits`.
+        if self.is_watched or not self.is_plain:
+            self.room = _ASK_WITH_CARE
+        elif self.granted is None or self.overage:
+            self.room = AMOUNT_MAX
+        else:
+            self.room = min(AMOUNT_MAX, self.granted + self.topped_up)
 
     def __repr__(self) -> str:
         limit = "unlimited" if self.granted is None else self.granted + self.topped_up
         lots = "".join(f" {lot!r}" for lot in self.lots)
         return f"<Balance {self.meter} {self.used}+{self.held}/{limit}{lots}>"
+
+    # -- what is left -------------------------------------------------------
 
     @property
     def limit(self) -> int | None:
@@ -125,11 +164,24 @@ class Balance:
 
     @property
     def lots_left(self) -> int:
-        """What the other lots have, without what the last period's requests still hold."""
-        left = sum([lot.left for lot in self.lots])
+        """What other lots have for this period, without what earlier ones still hold of it."""
+        if not (self.lots or self.late):
+            return 0
+        left = sum([lot.left for lot in self.lots]) + sum([late.left for late in self.late])
         if self.elder is not None:
-            left -= max(0, self.elder.held - self.elder.own_left)
+            left -= self.elder.claim({id(lot) for lot in self._usable})
         return max(0, left)
+
+    @property
+    def _usable(self) -> list[Lot]:
+        return [*self.lots, *(late.lot for late in self.late)]
+
+    def claim(self, lots: Collection[int]) -> int:
+        """What is held here, and before, and can only be paid from these lots (by identity)."""
+        shared = sum([lot.left for lot in self._usable if id(lot) in lots])
+        alone = sum([lot.left for lot in self._usable if id(lot) not in lots])
+        claimed = min(shared, max(0, self.held - self.own_left - alone))
+        return claimed + (self.elder.claim(lots) if self.elder is not None else 0)
 
     @property
     def remaining(self) -> int | None:
@@ -143,63 +195,81 @@ class Balance:
 
     @property
     def over(self) -> int:
-        """Units used past everything that was granted."""
+        """Units used past everything that was granted: overage, or overdraft where it blocks."""
         return 0 if self.granted is None else max(0, self.used - self.granted - self.topped_up)
 
     def fits(self, amount: int) -> bool:
-        """Whether `amount` may be reserved now; caps are asked by themselves."""
+        """Whether `amount` may be reserved now; caps are asked by themselves.
+
+        An amount of 0 does not fit into what is overdrawn: who reserves nothing
+        could else go on for ever on estimates that are too small.
+        """
         if self.used + self.held + amount > AMOUNT_MAX:
             return False
         if self.granted is None or self.overage:
             return True
         if self.is_plain:
             return self.used + self.held + amount <= self.granted + self.topped_up
-        return self.held + amount <= self.own_left + self.lots_left
+        left = self.own_left + self.lots_left - self.held
+        return amount <= left and (left > 0 or self.over == 0)
+
+    # -- hold, post, void ---------------------------------------------------
 
     def hold(self, amount: int) -> None:
         self.held += amount
 
-    def void(self, held: int) -> None:
-        """Give a hold back."""
-        assert self.held >= held, "voided more than was held"
-        self.held -= held
-        if self.heir is not None:
-            self.heir.carry(self)
+    def void(self, held: int, at_us: int = 0) -> None:
+        """Give back a hold that was taken at an instant."""
+        self._end(held, at_us)
 
-    def post(self, held: int, amount: int) -> None:
+    def post(self, held: int, amount: int, at_us: int = 0) -> None:
         """Turn a hold of `held` into a charge of `amount`."""
-        if not self.is_plain:
-            self.pay(held, self.split(amount))
-            return
-        assert self.held >= held, "posted more than was held"
-        self.held -= held
-        self.used += amount
+        self.pay(held, self.split(amount, at_us), at_us)
 
-    def pay(self, held: int, parts: list[Part]) -> None:
+    def pay(self, held: int, parts: list[Part], at_us: int = 0) -> None:
         """Turn a hold into what each lot pays, as `split` said in the same turn."""
-        assert self.held >= held, "posted more than was held"
-        self.held -= held
-        by_id = {lot.id: lot for lot in self.lots}
+        by_id = {lot.id: lot for lot in self._usable}
         for part in parts:
             if part.lot == self.lot:
                 self.used += part.amount
             else:
                 by_id[part.lot].used += part.amount
+        self._end(held, at_us)
+
+    def _end(self, held: int, at_us: int) -> None:
+        """`held` is negative where a counter's other requests need more than before."""
+        assert self.held >= held, "ended more than was held"
+        self.held -= held
+        if self.late:
+            for late in self.late:
+                if at_us < late.lot.expires_us:
+                    late.held = max(0, min(late.held - held, self.held))
+            self.late = tuple(late for late in self.late if late.left)
+            self.refresh()
         if self.heir is not None:
             self.heir.carry(self)
 
-    def split(self, amount: int) -> list[Part]:
-        """Which lots pay for `amount`, if it were posted now; parts of 0 are left out."""
+    def split(self, amount: int, at_us: int = 0) -> list[Part]:
+        """Which lots pay for `amount` of a request of `at_us`; parts of 0 are left out."""
         parts: list[Part] = []
         rest = amount
+        for late in self.late:
+            if rest and at_us < late.lot.expires_us:
+                taken = min(rest, late.left)
+                rest -= taken
+                if taken:
+                    parts.append(Part(late.lot.id, taken))
         own = 0
+        free = self.lots_left
         first = [lot for lot in self.lots if lot.order < self.order]
-        for lot in (*first, None, *self.lots[len(first) :]):
-            taken = min(rest, self.own_left if lot is None else lot.left)
+        order: list[Lot | None] = [*first, None, *self.lots[len(first) :]]
+        for lot in order:
+            taken = min(rest, self.own_left) if lot is None else min(rest, lot.left, free)
             rest -= taken
             if lot is None:
                 own = taken
             elif taken:
+                free -= taken
                 parts.append(Part(lot.id, taken))
         if own + rest:
             parts.append(Part(self.lot, own + rest))
@@ -210,25 +280,38 @@ class Balance:
         """The own lot's place among the others."""
         return self.span.end_us, 0, 0, ""
 
+    # -- what changes beside requests -----------------------------------------
+
     def set_lots(self, lots: list[Lot], now_us: int) -> None:
         """Take the lots that are valid now, and note when that changes."""
+        if self.held:
+            gone = [lot for lot in self.lots if lot.expires_us <= now_us and lot.left]
+            self.late += tuple(Late(lot, self.held) for lot in gone)
         valid = [lot for lot in lots if lot.starts_us <= now_us < lot.expires_us]
         self.lots = tuple(sorted(valid, key=lambda lot: lot.order))
         changes = [lot.starts_us for lot in lots if lot.starts_us > now_us]
         changes += [lot.expires_us for lot in valid]
         self.end_us = min([self.span.end_us, *changes, *(cap.span.end_us for cap in self.caps)])
-        self.is_plain = not (self.lots or self.caps or self.heir)
+        self.refresh()
 
     def carry(self, last: Balance) -> None:
         """Begin with what the last period left, as far as it may be taken over.
 
-        Top-ups are not taken over; they are used after the allowance.
+        Top-ups are not taken over; they are used after the allowance. What was
+        taken back of the allowance is not there to be taken over either.
         """
-        assert self.granted is not None and last.granted is not None
-        unused = max(0, last.granted - last.used - last.held)
-        carried = min(unused, last.rollover)
+        if self.granted is None or last.granted is None:
+            return  # the plan that is there now does not limit the meter
+        carried = carried_over(
+            last.granted, min(0, last.topped_up), last.used + last.held, last.rollover
+        )
         self.granted += carried - self.carried
         self.carried = carried
+        self.refresh()
+        if self.heir is not None:
+            self.heir.carry(self)
+
+    # -- money ----------------------------------------------------------------
 
     def cost_micro(self, more: int = 0) -> int:
         """What everything used, held and `more` past the grants costs, in micro-dollars."""
@@ -236,3 +319,13 @@ class Balance:
             return 0
         held = max(0, self.held + more - self.lots_left)
         return overage_micro(self.rate, max(0, self.used + held - self.granted - self.topped_up))
+
+    @property
+    def spent_micro(self) -> int:
+        """What was used past the grants costs; holds are not spent yet."""
+        return 0 if self.rate is None else overage_micro(self.rate, self.over)
+
+
+def carried_over(granted: int, taken_back: int, used: int, most: int) -> int:
+    """What a period leaves to the next one."""
+    return min(max(0, granted + taken_back - used), most)

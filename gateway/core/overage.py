@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.core.book import Allowance, OverageRate
 from gateway.core.periods import Span
-from gateway.core.statement import Books, Stage
+from gateway.core.statement import NOTED_US, Books, Stage
 from gateway.core.terms import NOT_ENFORCED, own_allowance
 
 NOTHING = Fraction(0)
@@ -76,8 +76,8 @@ def accrue(
     for use in uses:
         used += use.amount
         at_us = use.to_us - 1
-        if at_us >= now_us:  # terms of this very moment may be noted a microsecond later
-            at_us = max(now_us, books.terms[-1].from_us)
+        if at_us >= now_us:
+            at_us = now_us + NOTED_US
         if not _is_enforced(books.stage_at(at_us)):
             base = _over(books, span, used, carried_in, use.to_us)
         over = _over(books, span, used, carried_in, at_us)

@@ -4,29 +4,37 @@ Question: what was granted, given how account and plans changed over time?
 One pure answer, used by the hot state that decides and by the reports that
 tell, so that both say the same. Rules: seats, amounts of an account's own and
 edited plans count at once, also for the current period; another plan's
-allowances begin with the next period, unless the plan that was left says
-`at_once` or had no such allowance. Instants are microseconds.
+allowances, with their prices of overage and what they carry over, begin with
+the next period, unless the plan that was left says `at_once` or had no such
+allowance. What happens when units are gone is the present plan's. Instants are
+microseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from gateway.core.book import Account, Allowance, Plan
-from gateway.core.ledger import OWN_LOT, Lot
+from gateway.core.ledger import AMOUNT_MAX, OWN_LOT, Lot, carried_over
 from gateway.core.limits import RateLimit
+from gateway.core.money import overage_micro
 from gateway.core.periods import EVER_US, Period, Span
 from gateway.core.rows import AccountVersion, LedgerEntry, PlansVersion
 
 NEVER_BILLED = ("trial", "off", "free", "enterprise")
 NOT_ENFORCED = ("trial", "off")
-CARRY_PERIODS_MAX = 120  # how far back unused units can have come from
+CARRY_PERIODS_MAX = 120  # that a report looks back for what was carried; see Past for the exact one
+_PAST_FIRST = 4  # periods looked back at; one idle one is mostly enough to know what is left
 
 
 def effective_plan(plan: Plan, account: Account) -> Plan:
-    """The plan with what is the account's own: seats, amounts, limits, overage."""
+    """A plan as configured with what is the account's own: seats, amounts, limits, overage.
+
+    To be kept by the caller while plan and account stay the same; the plan
+    itself where nothing is the account's own.
+    """
     own_amounts = dict(account.allowances)
     allowances = tuple(
         _effective(allowance, plan, account, own_amounts) for allowance in plan.allowances
@@ -96,15 +104,24 @@ class Timeline(NamedTuple):
             found = version.plans.get(name, found)
         return found
 
-    def granting_plan(self, meter: str, span: Span, at_us: int) -> str | None:
-        """The name of the plan whose allowance counts in a period, as of an instant in it."""
+    def granting_plan(
+        self, meter: str, span: Span, at_us: int, present: str | None = None
+    ) -> str | None:
+        """The name of the plan whose allowance counts in a period, as of an instant in it.
+
+        `present`: the plan that the account has now. Its version may not be known
+        yet; or be of an instant ahead, for versions of one instant follow each other.
+        """
+        changes = [(version.from_us, version.account.plan) for version in self.accounts]
+        if present is not None and changes:
+            at_us = max(at_us, changes[-1][0])
+            changes.append((at_us, present))
         current = base = None
-        for version in self.accounts:
-            name = version.account.plan
-            if base is None or version.from_us <= span.start_us:
+        for from_us, name in changes:
+            if base is None or from_us <= span.start_us:
                 current = base = name
-            elif version.from_us <= at_us and name != current:
-                if self._begins_at_once(current or "", name, meter, version.from_us):
+            elif from_us <= at_us and name != current:
+                if self._begins_at_once(current or "", name, meter, from_us):
                     base = name
                 current = name
         return base
@@ -127,19 +144,29 @@ def own_allowance(plan: Plan | None, meter: str) -> Allowance | None:
 def allowance_in(
     timeline: Timeline, plan: Plan, account: Account, meter: str, span: Span, at_us: int
 ) -> Allowance | None:
-    """The own allowance of a meter in a period, given the account's effective plan now.
+    """The own allowance of a meter in the present period, given the account's effective plan.
 
-    What happens when it is gone is always the present plan's.
+    What happens when it is gone is always the present plan's; units that were
+    used past it keep the price they were used at.
     """
+    name = timeline.granting_plan(meter, span, at_us, account.plan)
+    return _granted(timeline, plan, account, meter, name, at_us)
+
+
+def _granted(
+    timeline: Timeline, plan: Plan, account: Account, meter: str, name: str | None, at_us: int
+) -> Allowance | None:
     now = own_allowance(plan, meter)
-    name = timeline.granting_plan(meter, span, at_us)
     if name is None or name == account.plan or now is None:
         return now
     before = timeline.plan_at(name, at_us)
     if before is None:
         return now
-    granted = own_allowance(effective_plan(before, account), meter)
-    return now if granted is None else replace(now, amount=granted.amount)
+    kept = own_allowance(effective_plan(before, account), meter)
+    if kept is None:
+        return now
+    rate = kept.overage or now.overage
+    return replace(now, amount=kept.amount, rollover=kept.rollover, overage=rate)
 
 
 def allowance_of_past(timeline: Timeline, meter: str, span: Span) -> Allowance | None:
@@ -152,7 +179,108 @@ def allowance_of_past(timeline: Timeline, meter: str, span: Span) -> Allowance |
     if plan is None:
         return None
     effective = effective_plan(plan, account)
-    return allowance_in(timeline, effective, account, meter, span, last_us)
+    name = timeline.granting_plan(meter, span, last_us)
+    return _granted(timeline, effective, account, meter, name, last_us)
+
+
+class Past(NamedTuple):
+    """What a meter's history is worked out from; `used` by start of period, own lot only."""
+
+    timeline: Timeline
+    account: Account
+    meter: str
+    used: Mapping[int, int]
+    entries: Sequence[LedgerEntry] = ()
+
+    def topped_up(self, start_us: int) -> int:
+        """Entries on a period's own lot: top-ups, and what was taken back."""
+        return sum(
+            entry.amount
+            for entry in self.entries
+            if entry.lot == OWN_LOT and (entry.meter, entry.period_us) == (self.meter, start_us)
+        )
+
+    def carried_into(self, start_us: int, period: Period) -> int:
+        """What a period that begins at an instant takes over from the ones before.
+
+        Exact for any number of idle periods: looked at from further and further
+        back, until what was left before that makes no difference any more.
+        """
+        if not self._carries:
+            return 0
+        born_us = self.timeline.accounts[0].from_us if self.timeline.accounts else start_us
+        spans: list[Span] = []
+        wanted = _PAST_FIRST
+        first_us = start_us
+        while True:
+            while len(spans) < wanted and first_us > born_us:
+                spans.append(self._span(first_us - 1, period))
+                first_us = spans[-1].start_us
+            steps = [self._left(span, period) for span in reversed(spans)]
+            least = _through(steps, 0)
+            if first_us <= born_us or least == _through(steps, AMOUNT_MAX):
+                return least
+            wanted *= 4
+
+    def overage_micro(self, since_us: int, before_us: int) -> int:
+        """What overage of periods that began from one instant up to another costs."""
+        total = 0
+        for start_us, used in self.used.items():
+            if since_us <= start_us < before_us and used:
+                total += self._cost_micro(start_us, used)
+        return total
+
+    def _cost_micro(self, start_us: int, used: int) -> int:
+        then = self.timeline.account_at(start_us) or self.account
+        known = own_allowance(self.timeline.plan_at(then.plan, start_us), self.meter)
+        if known is None:
+            return 0
+        span = self._span(start_us, known.period)
+        allowance = allowance_of_past(self.timeline, self.meter, span)
+        if allowance is None or allowance.overage is None:
+            return 0
+        granted = allowance.amount + self.topped_up(start_us)
+        if used > granted:
+            granted += self.carried_into(start_us, allowance.period)
+        return overage_micro(allowance.overage, max(0, used - granted))
+
+    @property
+    def _carries(self) -> bool:
+        """Whether any plan there ever was lets this meter's units be taken over."""
+        return any(
+            allowance.rollover
+            for version in self.timeline.plans
+            for plan in version.plans.values()
+            for allowance in plan.allowances
+            if allowance.meter == self.meter
+        )
+
+    def _span(self, at_us: int, period: Period) -> Span:
+        return period.span(at_us, self.account.anchor_us, self.account.timezone)
+
+    def _left(self, span: Span, period: Period) -> _Step:
+        allowance = allowance_of_past(self.timeline, self.meter, span)
+        if allowance is None or allowance.period != period:
+            return _Step(0, 0, 0, 0)
+        used = self.used.get(span.start_us, 0)
+        taken_back = min(0, self.topped_up(span.start_us)) if self.entries else 0
+        return _Step(allowance.amount, taken_back, used, allowance.rollover)
+
+
+class _Step(NamedTuple):
+    """One period of the past, without what was carried into it."""
+
+    amount: int
+    taken_back: int
+    used: int
+    rollover: int
+
+
+def _through(steps: list[_Step], carried: int) -> int:
+    """What is left after periods that began with something carried over."""
+    for amount, taken_back, used, rollover in steps:
+        carried = carried_over(amount + carried, taken_back, used, rollover)
+    return carried
 
 
 def lots_of(entries: Iterable[LedgerEntry], meter: str, now_us: int) -> list[Lot]:

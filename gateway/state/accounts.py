@@ -3,20 +3,25 @@
 Question: which balance does a meter have at an instant? Invariant: everything
 here can be rebuilt from the store; what hot state adds are holds and what has
 not been shipped yet. Runs on the event loop; a look-up of the store takes some
-20 microseconds, at an account's first call and at the start of a period.
+20 microseconds, at an account's first call, at the start of a period, and when
+lots or terms change.
 """
 
 from __future__ import annotations
 
 from gateway.core.book import Account, Allowance, Book, Plan
 from gateway.core.ledger import OWN_LOT, Balance
-from gateway.core.periods import Period, Span
+from gateway.core.periods import DAY_US, Period, Span
 from gateway.core.rows import BalanceRow, LedgerEntry
-from gateway.core.terms import CARRY_PERIODS_MAX, Timeline, allowance_in, allowance_of_past, lots_of
+from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
 from gateway.state.base import AccountState, BalanceSource
 
 # A meter that neither an allowance nor the configuration gives a period.
 _UNLIMITED_PERIOD = Period("month")
+_MONTH = Period("month")
+_MONTH_MAX_US = 31 * DAY_US
+# As a balance's `end_us`: its terms have changed, take the new ones at the next use.
+_STALE_US = 0
 
 
 class Accounts:
@@ -32,13 +37,18 @@ class Accounts:
         self.periods = {meter.name: meter.period for meter in book.meters.values()}
 
     def get(self, account: Account, plan: Plan) -> AccountState:
-        """The live state of an account, bound to its effective plan of this book."""
+        """The live state of an account, bound to its effective plan of this book.
+
+        Balances take changed terms at their next use. What the store knows of
+        the change (versions, plans) is to be written before.
+        """
         state = self._states.get(account.id)
         if state is None:
             state = self._states[account.id] = AccountState(account, plan)
         elif state.account != account or state.plan != plan:
             state.account, state.plan = account, plan
-            self._rebind(state)
+            for balance in state.balances.values():
+                balance.end_us = _STALE_US
         return state
 
     def loaded(self, account_id: str) -> AccountState | None:
@@ -52,16 +62,14 @@ class Accounts:
         idle = {
             account_id
             for account_id, state in self._states.items()
-            if state.touched_us < before_us
-            and state.in_flight == 0
-            and state.last_seq <= shipped_seq
+            if state.touched_us < before_us and not state.holds and state.last_seq <= shipped_seq
         }
         for account_id in idle:
             del self._states[account_id]
         return idle
 
     def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
-        """A stored ledger entry changes the live figures."""
+        """A stored ledger entry changes the live figures, once; told twice it is the same."""
         if state.entries is None:
             return  # nothing is live yet: it will be read with the rest
         if any(known.id == entry.id for known in state.entries):
@@ -77,43 +85,55 @@ class Accounts:
 
     def _recount(self, state: AccountState, entry: LedgerEntry, amount: int) -> None:
         """The entries have changed by one, by `amount`."""
-        balance = state.balances.get(entry.meter)
-        if balance is None:
+        if entry.lot != OWN_LOT:
+            balance = state.balances.get(entry.meter)
+            if balance is not None:
+                was_stale = balance.end_us == _STALE_US
+                self._set_lots(state, balance, max(entry.time_us, balance.span.start_us))
+                balance.end_us = _STALE_US if was_stale else balance.end_us
             return
-        if entry.lot == OWN_LOT:
-            if balance.span.start_us == entry.period_us:
+        for balance in (*state.balances.values(), *state.aside):
+            if (balance.meter, balance.span.start_us) == (entry.meter, entry.period_us):
                 balance.topped_up += amount
-        else:
-            self._set_lots(state, balance, max(entry.time_us, balance.span.start_us))
+                balance.refresh()
+                if balance.heir is not None:
+                    balance.heir.carry(balance)
 
     # -- balances -----------------------------------------------------------
 
+    def balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
+        """The balance of the period that an instant is in."""
+        balance = state.balances.get(meter)
+        # A clock that goes back stays in the period it has reached.
+        if balance is None or now_us >= balance.end_us:
+            balance = self.load(state, meter, now_us)
+        return balance
+
     def load(self, state: AccountState, meter: str, now_us: int) -> Balance:
         """The balance of the period that `now_us` is in: refreshed, or a new one."""
-        last = state.balances.get(meter)
         rows = self._rows(state)
-        if last is not None and now_us < last.span.end_us:
-            last.caps = tuple(_cap_at(cap, state, now_us, rows) for cap in last.caps)
-            self._set_lots(state, last, now_us)
-            return last
         own = [a for a in state.plan.allowances if a.meter == meter]
+        last = state.balances.get(meter)
         period = own[0].period if own else self.periods.get(meter, _UNLIMITED_PERIOD)
-        balance = _balance(state, meter, period, now_us, rows)
-        if own:
-            self._grant(state, balance, own[0], now_us)
-            balance.caps = tuple(_cap(state, allowance, now_us, rows) for allowance in own[1:])
-        balance.topped_up = sum(
-            entry.amount
-            for entry in state.entries or ()
-            if entry.lot == OWN_LOT
-            and entry.meter == meter
-            and entry.period_us == balance.span.start_us
-        )
-        if balance.rollover and balance.granted is not None:
-            self._carry(state, balance, last, rows)
-        self._set_lots(state, balance, now_us)
-        balance.elder = last if last is not None and last.held and balance.lots else None
+        span = _span(state.account, period, now_us)
+        if last is not None and now_us < last.span.end_us:
+            if not own:
+                span = last.span  # what the plan limits no more is counted on as it was
+            if span.start_us == last.span.start_us:
+                self._rebind(state, last, span, own, now_us, rows)
+                return last
+        balance = _back(state, meter, span)
+        if balance is not None:
+            self._rebind(state, balance, span, own, now_us, rows)
+        else:
+            balance = Balance(meter, span, None, used=_stored(rows, meter, span.start_us, OWN_LOT))
+            balance.topped_up = self._past(state, meter, rows).topped_up(span.start_us)
+            self._bind(state, balance, own, now_us, rows)
+            self._succeed(state, balance, last, rows)
         state.balances[meter] = balance
+        if last is not None:
+            state.aside.append(last)
+            _tidy(state, now_us)
         return balance
 
     def _rows(self, state: AccountState) -> list[BalanceRow]:
@@ -127,57 +147,117 @@ class Accounts:
         state.timeline = Timeline(self._source.versions(state.account.id), self._source.plans())
         return rows
 
+    def _bind(
+        self,
+        state: AccountState,
+        balance: Balance,
+        own: list[Allowance],
+        now_us: int,
+        rows: list[BalanceRow],
+    ) -> None:
+        """Give a balance its terms, caps and lots as they are now."""
+        balance.is_watched = state.account.cap_micro is not None
+        if own:
+            self._grant(state, balance, own[0], now_us)
+        else:
+            balance.granted, balance.overage, balance.rate, balance.carried = None, False, None, 0
+        balance.caps = tuple(_cap(state, allowance, now_us, rows) for allowance in own[1:])
+        self._set_lots(state, balance, now_us)
+
+    def _rebind(
+        self,
+        state: AccountState,
+        balance: Balance,
+        span: Span,
+        own: list[Allowance],
+        now_us: int,
+        rows: list[BalanceRow],
+    ) -> None:
+        """Give a live balance the terms of now, which may be of another period.
+
+        Postings name only the start: a period that begins there goes on with them.
+        """
+        if balance.span == span:
+            self._bind(state, balance, own, now_us, rows)
+            return
+        balance.span, balance.carried, balance.heir = span, 0, None
+        for last in state.aside:
+            if last.heir is balance:
+                last.heir = None
+                last.refresh()
+        self._bind(state, balance, own, now_us, rows)
+        if own:
+            self._carry(state, balance, own[0].period, rows)
+
     def _grant(
         self, state: AccountState, balance: Balance, allowance: Allowance, now_us: int
     ) -> None:
         """What the period's own lot has, and what happens when it is gone."""
-        granting = allowance
-        if len(state.timeline.accounts) > 1:
-            found = allowance_in(
+        versions = state.timeline.accounts
+        granting: Allowance | None = None
+        if len(versions) > 1 or (versions and versions[0].account.plan != state.account.plan):
+            granting = allowance_in(
                 state.timeline, state.plan, state.account, balance.meter, balance.span, now_us
             )
-            granting = found or allowance
+        granting = granting or allowance
         balance.granted = granting.amount + balance.carried
         balance.overage = allowance.on_exhausted == "overage"
         balance.status = allowance.status
-        balance.rate = allowance.overage
-        balance.rollover = allowance.rollover
+        balance.rate = granting.overage
+        balance.rollover = granting.rollover
 
-    def _carry(
+    def _succeed(
         self, state: AccountState, balance: Balance, last: Balance | None, rows: list[BalanceRow]
     ) -> None:
-        """Take over what the period before left unused."""
-        if last is None or last.span.end_us != balance.span.start_us:
-            last = self._past(state, balance, rows)
-        if last is not None and last.granted is not None:
-            balance.carry(last)
-            last.heir = balance
-            last.is_plain = False
+        """Take over what earlier periods left: units, claims on lots, and what was spent."""
+        earlier = [b for b in (*state.aside, last) if b is not None and b.meter == balance.meter]
+        if not earlier:
+            month_us = month_of(state.account, balance.span.start_us).start_us
+            cost = self._past(state, balance.meter, rows).overage_micro(
+                month_us, balance.span.start_us
+            )
+            state.spent[balance.meter, month_us] = cost
+        balance.elder = next((b for b in reversed(earlier) if b.held), None)
+        own = next((a for a in state.plan.allowances if a.meter == balance.meter), None)
+        if own is None:
+            return
+        if last is not None and last.rollover and last.granted is not None:
+            # Requests of the last period that are on their way may yet leave more.
+            is_next = last.span.end_us == balance.span.start_us
+            if is_next or last.held:
+                self._link(state, last, balance, own.period)
+                return
+        self._carry(state, balance, own.period, rows)
 
-    def _past(
-        self, state: AccountState, balance: Balance, rows: list[BalanceRow]
-    ) -> Balance | None:
-        """The period before as the store knows it, with what it took over itself."""
-        allowance = next(a for a in state.plan.allowances if a.meter == balance.meter)
-        born_us = state.timeline.accounts[0].from_us if state.timeline.accounts else None
-        used = {
-            row.period_us: row.used for row in rows if (row.meter, row.lot) == (balance.meter, "")
-        }
-        spans: list[Span] = []
-        start_us = balance.span.start_us
-        while len(spans) < CARRY_PERIODS_MAX and born_us is not None and start_us > born_us:
-            account = state.account
-            spans.append(allowance.period.span(start_us - 1, account.anchor_us, account.timezone))
-            start_us = spans[-1].start_us
-        last: Balance | None = None
-        for span in reversed(spans):
-            granted = allowance_of_past(state.timeline, balance.meter, span) or allowance
-            past = Balance(balance.meter, span, granted.amount, used=used.get(span.start_us, 0))
-            past.rollover = granted.rollover
-            if last is not None:
-                past.carry(last)
-            last = past
-        return last
+    def _carry(
+        self, state: AccountState, balance: Balance, period: Period, rows: list[BalanceRow]
+    ) -> None:
+        """Take over what the history says was left."""
+        assert balance.granted is not None, "it has an allowance"
+        past = self._past(state, balance.meter, rows)
+        balance.carried = past.carried_into(balance.span.start_us, period)
+        balance.granted += balance.carried
+        balance.refresh()
+
+    def _link(self, state: AccountState, last: Balance, balance: Balance, period: Period) -> None:
+        """Carry over from one live balance to another, through the idle periods between."""
+        while last.span.end_us < balance.span.start_us:
+            span = _span(state.account, period, last.span.end_us)
+            allowance = allowance_of_past(state.timeline, last.meter, span)
+            idle = Balance(last.meter, span, allowance.amount if allowance else 0)
+            idle.rollover = allowance.rollover if allowance else 0
+            _inherit(idle, last)
+            last = idle
+        if last.span.end_us == balance.span.start_us:
+            _inherit(balance, last)
+
+    def _past(self, state: AccountState, meter: str, rows: list[BalanceRow]) -> Past:
+        """A meter's history: what the store knows, and what is live here."""
+        used = {row.period_us: row.used for row in rows if (row.meter, row.lot) == (meter, OWN_LOT)}
+        for balance in (*state.aside, *state.balances.values()):
+            if balance.meter == meter:
+                used[balance.span.start_us] = balance.used
+        return Past(state.timeline, state.account, meter, used, state.entries or ())
 
     def _set_lots(self, state: AccountState, balance: Balance, now_us: int) -> None:
         """The lots beside the period: each is one object, whichever balances use it."""
@@ -191,76 +271,69 @@ class Accounts:
             lot.amount = fresh.amount
             lots.append(lot)
         balance.set_lots(lots, now_us)
-
-    def _rebind(self, state: AccountState) -> None:
-        """Account or plan has changed: live balances take the new terms at once.
-
-        A balance whose period is another now is made anew at its next use.
-        """
-        if state.entries is not None:
-            state.timeline = Timeline(self._source.versions(state.account.id), self._source.plans())
-        for meter, balance in tuple(state.balances.items()):
-            own = [a for a in state.plan.allowances if a.meter == meter]
-            account = state.account
-            if not own:
-                balance.granted, balance.overage, balance.rate = None, False, None
-                balance.caps = ()
-            elif (
-                own[0].period.span(balance.span.start_us, account.anchor_us, account.timezone)
-                == balance.span
-            ):
-                self._grant(state, balance, own[0], balance.span.end_us - 1)
-                balance.caps = tuple(_kept_cap(balance, allowance, state) for allowance in own[1:])
-            else:
-                balance.end_us = 0
-                balance.span = Span(balance.span.start_us, 0)
-            balance.is_plain = not (balance.lots or balance.caps or balance.heir)
+        # A recurring lot's occurrences never come back; whoever still holds of one has it.
+        over = [key for key, lot in state.lots.items() if "@" in key[1] and lot.expires_us < now_us]
+        for key in over:
+            del state.lots[key]
 
 
-def _balance(
-    state: AccountState, meter: str, period: Period, now_us: int, rows: list[BalanceRow]
-) -> Balance:
-    account = state.account
-    span = period.span(now_us, account.anchor_us, account.timezone)
-    balance = Balance(meter, span, None)
-    balance.used = _stored(rows, meter, span.start_us, OWN_LOT)
-    return balance
+def month_of(account: Account, at_us: int) -> Span:
+    """The calendar month of the account that an instant is in."""
+    return _span(account, _MONTH, at_us)
+
+
+def _span(account: Account, period: Period, at_us: int) -> Span:
+    return period.span(at_us, account.anchor_us, account.timezone)
+
+
+def _inherit(heir: Balance, last: Balance) -> None:
+    last.heir = heir
+    last.refresh()
+    heir.carry(last)
+
+
+def _back(state: AccountState, meter: str, span: Span) -> Balance | None:
+    """A balance that was set aside when the meter's period was changed, and is changed back."""
+    for balance in state.aside:
+        if (balance.meter, balance.span.start_us) == (meter, span.start_us):
+            state.aside.remove(balance)
+            return balance
+    return None
+
+
+def _tidy(state: AccountState, now_us: int) -> None:
+    """Let go of balances that are over and that nothing holds; what they cost is kept."""
+    kept = []
+    live = list(state.balances.values())
+    for balance in state.aside:
+        # Who has left something to a present balance may yet be told of an entry.
+        if balance.held or now_us < balance.span.end_us or balance.heir in live:
+            kept.append(balance)
+        elif balance.rate is not None:
+            month_us = month_of(state.account, balance.span.start_us).start_us
+            key = (balance.meter, month_us)
+            state.spent[key] = state.spent.get(key, 0) + balance.spent_micro
+    state.aside = kept
+    old_us = now_us - 2 * _MONTH_MAX_US
+    state.spent = {key: cost for key, cost in state.spent.items() if key[1] > old_us}
+    for balance in live:
+        while balance.elder is not None and not balance.elder.held:
+            balance.elder = balance.elder.elder
 
 
 def _cap(state: AccountState, allowance: Allowance, now_us: int, rows: list[BalanceRow]) -> Balance:
-    """A further allowance of a meter: counted under a name of its own."""
-    account = state.account
-    span = allowance.period.span(now_us, account.anchor_us, account.timezone)
-    cap = Balance(
-        allowance.meter,
-        span,
-        allowance.amount,
-        overage=allowance.on_exhausted == "overage",
-        status=allowance.status,
-        lot=cap_lot(allowance.period),
-    )
-    cap.used = _stored(rows, allowance.meter, span.start_us, cap.lot)
+    """A further allowance of a meter, counted under a name of its own."""
+    key = (allowance.meter, cap_lot(allowance.period))
+    cap = state.caps.get(key)
+    span = _span(state.account, allowance.period, now_us)
+    # A clock that goes back stays in the period it has reached.
+    if cap is None or (cap.span != span and now_us >= cap.span.start_us):
+        used = _stored(rows, allowance.meter, span.start_us, key[1])
+        cap = state.caps[key] = Balance(allowance.meter, span, None, used=used, lot=key[1])
+    cap.granted, cap.status = allowance.amount, allowance.status
+    cap.overage = allowance.on_exhausted == "overage"
+    cap.refresh()
     return cap
-
-
-def _cap_at(cap: Balance, state: AccountState, now_us: int, rows: list[BalanceRow]) -> Balance:
-    """The cap of the period that is now; one that has ended is counted anew."""
-    if now_us < cap.span.end_us:
-        return cap
-    own = [a for a in state.plan.allowances if a.meter == cap.meter]
-    allowance = next(a for a in own[1:] if cap_lot(a.period) == cap.lot)
-    return _cap(state, allowance, now_us, rows)
-
-
-def _kept_cap(balance: Balance, allowance: Allowance, state: AccountState) -> Balance:
-    """The live cap of a changed plan, with what was counted in it."""
-    lot = cap_lot(allowance.period)
-    for cap in balance.caps:
-        if cap.lot == lot:
-            cap.granted, cap.status = allowance.amount, allowance.status
-            cap.overage = allowance.on_exhausted == "overage"
-            return cap
-    return _cap(state, allowance, balance.span.start_us, [])
 
 
 def cap_lot(period: Period) -> str:

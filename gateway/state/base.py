@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.core.book import Account, Plan
+from gateway.core.counting import Count, Moved
 from gateway.core.ledger import Balance, Lot, Part
 from gateway.core.limits import Concurrency, Counter, RateLimit
 from gateway.core.pricing import Charges, Counted
@@ -42,15 +43,15 @@ class AccountState:
     """One account's live balances. `plan` is what they were last bound to."""
 
     __slots__ = (
-        "account", "plan", "balances", "in_flight", "last_seq", "touched_us", "entries", "timeline",
-        "lots", "lots_used",
+        "account", "plan", "balances", "holds", "last_seq", "touched_us", "entries", "timeline",
+        "lots", "lots_used", "aside", "caps", "spent",
     )  # fmt: skip
 
     def __init__(self, account: Account, plan: Plan) -> None:
         self.account = account
         self.plan = plan
         self.balances: dict[str, Balance] = {}
-        self.in_flight = 0
+        self.holds: set[Hold] = set()  # open ones
         self.last_seq = 0  # of the last journal record; evicted only when shipped
         self.touched_us = 0
         # Read from the store when the first balance is; see state/accounts.py.
@@ -58,6 +59,15 @@ class AccountState:
         self.timeline = Timeline((), ())
         self.lots: dict[tuple[str, str], Lot] = {}  # by meter and id, live
         self.lots_used: dict[tuple[str, str], int] = {}  # as it was when it was read
+        # Balances that are not the current ones, but may still be held or come back.
+        self.aside: list[Balance] = []
+        self.caps: dict[tuple[str, str], Balance] = {}  # by meter and lot, live
+        # By meter and start of the month: what the overage of its closed periods costs.
+        self.spent: dict[tuple[str, int], int] = {}
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.holds)
 
     def __repr__(self) -> str:
         return f"<AccountState {self.account.id} {list(self.balances.values())}>"
@@ -84,20 +94,17 @@ class Ask(Protocol):
     request_id: str
 
 
-class CountedHold(NamedTuple):
-    """A quantity held on its counter; the meter's part of it moves with the counter."""
-
-    counted: Counted
-    counter: Balance
-    meter: Balance
-
-
 class Hold:
-    """What an admitted request has reserved; settled or released exactly once."""
+    """What an admitted request has reserved; settled or released exactly once.
 
-    __slots__ = (
-        "account", "reserved", "counters", "gauges", "is_open", "counted", "caps", "is_plain",
-    )  # fmt: skip
+    A plain one has neither lots nor caps nor counters: each charge is one posting.
+    """
+
+    __slots__ = ("account", "reserved", "counters", "gauges", "is_open", "ask", "charges")
+
+    is_plain = True
+    counts: Sequence[Count] = ()
+    caps: Sequence[tuple[Balance, int]] = ()
 
     def __init__(
         self,
@@ -105,30 +112,113 @@ class Hold:
         reserved: list[tuple[Balance, int]],
         counters: list[Counter],
         gauges: list[Concurrency],
-        counted: list[CountedHold] | None = None,
-        caps: list[tuple[Balance, int]] | None = None,
-        is_plain: bool = True,
+        ask: Ask,
     ) -> None:
         self.account = account
         self.reserved = reserved
         self.counters = counters
         self.gauges = gauges  # those of the counters that are given back
         self.is_open = True
-        self.counted = counted or []
-        self.caps = caps or []  # held in further allowances, in the order of `reserved`
-        self.is_plain = is_plain  # no lots, caps or counters: each charge is one posting
+        self.charges = ask.charges
+        self.ask: Ask | None = ask  # while it is open; the two would else keep each other alive
+
+    @property
+    def counted(self) -> list[CountedHold]:
+        """What it holds of counters, in the order of the price."""
+        return [CountedHold(Counted(s.rule, n), s.counter, s.meter) for s, n in self.counts]
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "done"
         return f"<Hold {self.account.account.id} {[a for _, a in self.reserved]} {state}>"
 
 
-class Settlement(NamedTuple):
+class CountedHold(NamedTuple):
+    """One of a hold's quantities, as it is shown."""
+
+    counted: Counted
+    counter: Balance
+    meter: Balance
+
+
+class CarefulHold(Hold):
+    """A hold that also has quantities of counters, or units of further allowances."""
+
+    __slots__ = ("counts", "caps")
+
+    is_plain = False
+
+    def __init__(
+        self,
+        account: AccountState,
+        reserved: list[tuple[Balance, int]],
+        counters: list[Counter],
+        gauges: list[Concurrency],
+        ask: Ask,
+        counts: Sequence[Count],
+        caps: Sequence[tuple[Balance, int]],
+    ) -> None:
+        super().__init__(account, reserved, counters, gauges, ask)
+        self.counts = counts  # in the order of ask.counted
+        self.caps = caps  # of fixed amounts; shares hold the rest
+
+
+class HoldRow(NamedTuple):
+    """An open hold as it is shown: who has it, since when, and how much.
+
+    `amounts`: by meter, without what counters hold for several requests together.
+    """
+
+    event_id: str
+    request_id: str
+    account: str
+    user: str
+    project: str
+    key_id: str
+    route: str
+    time_us: int
+    amounts: Charges
+    counted: Charges  # by counter
+
+
+def hold_row(hold: Hold) -> HoldRow:
+    """What there is to say of an open hold. Pure; on the event loop only."""
+    ask = hold.ask
+    assert ask is not None and hold.is_open, "only open holds are shown"
+    return HoldRow(
+        ask.event_id,
+        ask.request_id,
+        hold.account.account.id,
+        ask.user,
+        ask.project,
+        ask.key_id,
+        ask.route_name,
+        ask.time_us,
+        tuple([(balance.meter, amount) for balance, amount in hold.reserved]),
+        tuple([(share.counter.meter, amount) for share, amount in hold.counts]),
+    )
+
+
+def open_holds(state: AccountState) -> list[HoldRow]:
+    """An account's holds, the oldest first."""
+    rows = [hold_row(hold) for hold in state.holds]
+    return sorted(rows, key=lambda row: (row.time_us, row.event_id))
+
+
+class Settlement:
     """What a hold comes to: worked out once, journaled, then posted as it stands."""
 
-    postings: tuple[Posting, ...]
-    # balance, what is given back of its hold, and what each lot pays; None: one each, in order
-    moves: list[tuple[Balance, int, list[Part]]] | None = None
+    __slots__ = ("postings", "moves", "moved")
+
+    def __init__(
+        self,
+        postings: tuple[Posting, ...],
+        moves: list[tuple[Balance, int, list[Part]]] | None = None,
+        moved: Sequence[Moved] = (),
+    ) -> None:
+        self.postings = postings
+        # balance, what is given back of its hold, and what each lot pays; None: what was reserved
+        self.moves = moves
+        self.moved = moved  # shares of counters
 
 
 class HotState(Protocol):

@@ -11,23 +11,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.core.book import Account, Book, Plan
-from gateway.core.ledger import Balance, Part
+from gateway.core.counting import ended, move
+from gateway.core.ledger import Balance
 from gateway.core.limits import COUNTERS, Concurrency, Counter, Figures, RateLimit
-from gateway.core.money import format_micro
 from gateway.core.pricing import Charges, Counted
-from gateway.core.refusals import Evaluated, Refusal
+from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry, LimitState
-from gateway.state.accounts import Accounts
+from gateway.state.accounts import Accounts, month_of
 from gateway.state.base import (
     AccountState,
     Ask,
     BalanceSource,
-    CountedHold,
+    CarefulHold,
     Hold,
     Posting,
     Settlement,
 )
-from gateway.state.refusal import balance_row, cap_row, counter_row, refusal_of
+from gateway.state.careful import (
+    Careful,
+    Spending,
+    decide,
+    given_back,
+    settlement_of,
+    spending_of,
+)
 
 # Windows shorter than this are not kept across a restart: they are over by then.
 SAVED_PERIOD_MIN_US = 60_000_000
@@ -74,11 +81,7 @@ class MemoryState:
 
     def balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
         """The balance of the period that `now_us` is in; a new period begins full."""
-        balance = state.balances.get(meter)
-        # A clock that goes back stays in the period it has reached.
-        if balance is None or now_us >= balance.end_us:
-            balance = self._accounts.load(state, meter, now_us)
-        return balance
+        return self._accounts.balance(state, meter, now_us)
 
     def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """A ledger entry that is in the store changes the live figures, once."""
@@ -88,10 +91,14 @@ class MemoryState:
         """An entry that was applied in advance did not reach the store."""
         self._accounts.undo_entry(state, entry)
 
+    def spending(self, state: AccountState, now_us: int) -> Spending:
+        """What the account's overage of the calendar month costs, and with what is held."""
+        month = month_of(state.account, now_us)
+        return spending_of(self._accounts, state, month, now_us, {})
+
     def overage_cost_micro(self, state: AccountState, now_us: int) -> int:
-        """What the account's overage of the current periods costs, holds included."""
-        rated = [a.meter for a in state.plan.allowances if a.overage is not None]
-        return sum(self.balance(state, meter, now_us).cost_micro() for meter in rated)
+        """What the account's overage of the calendar month costs, holds included."""
+        return self.spending(state, now_us).reserved
 
     # -- the decision -----------------------------------------------------
 
@@ -107,33 +114,21 @@ class MemoryState:
             if not counter.fits(now_us):
                 fits = False
         reserved: list[tuple[Balance, int]] = []
-        is_plain = not ask.counted and state.account.cap_micro is None
+        balances = state.balances
         for meter, amount in ask.charges:
-            balance = state.balances.get(meter)
+            balance = balances.get(meter)
             # A clock that goes back stays in the period it has reached.
             if balance is None or now_us >= balance.end_us:
                 balance = self._accounts.load(state, meter, now_us)
             reserved.append((balance, amount))
-            if not balance.is_plain:
-                is_plain = False
-            elif not balance.fits(amount):
+            if balance.used + balance.held + amount > balance.room:
                 fits = False
-        if not is_plain:
-            return self._admit_with_care(ask, counters, reserved)
-        if not fits:
-            rows = [counter_row(counter, now_us) for counter in counters]
-            rows += [balance_row(balance, amount) for balance, amount in reserved]
-            return refusal_of(rows, [balance for balance, _ in reserved], now_us)
-        gauges = self._take(counters, ask)
-        for balance, amount in reserved:
-            balance.held += amount
-        state.in_flight += 1
-        state.touched_us = now_us
-        return Hold(state, reserved, counters, gauges)
-
-    def _take(self, counters: list[Counter], ask: Ask) -> list[Concurrency]:
-        """Count the request in every limit; those that are given back."""
-        now_us = ask.time_us
+        careful: Careful | None = None
+        if not fits or ask.counted:
+            decision = decide(ask, counters, reserved, self._accounts)
+            if isinstance(decision, Refusal):
+                return decision
+            careful = decision
         gauges: list[Concurrency] = []
         for counter in counters:
             counter.take(now_us)
@@ -144,100 +139,62 @@ class MemoryState:
             elif counter.limit.period_us >= SAVED_PERIOD_MIN_US:
                 counter.is_unsaved = True
                 self._unsaved.append((_subject(counter.limit, ask), counter))
-        return gauges
-
-    def _admit_with_care(
-        self, ask: Ask, counters: list[Counter], reserved: list[tuple[Balance, int]]
-    ) -> Hold | Refusal:
-        """The decision where lots, caps, counters or a spending cap have a say."""
-        now_us, state = ask.time_us, ask.account
-        counted, needs = self._needs(ask, reserved)
-        caps = [(cap, needs[balance]) for balance, _ in reserved for cap in balance.caps]
-        rows = [counter_row(counter, now_us) for counter in counters]
-        rows += [balance_row(balance, amount) for balance, amount in needs.items()]
-        rows += [cap_row(cap, amount) for cap, amount in caps]
-        if state.account.cap_micro is not None and any(needs.values()):
-            cost = self.overage_cost_micro(state, now_us)
-            more = sum(b.cost_micro(amount) - b.cost_micro() for b, amount in needs.items())
-            rows.append(_spending_row(state.account.cap_micro, cost, more, now_us, reserved))
-        if any(row.refused for row in rows):
-            asked = [*needs, *(cap for cap, _ in caps)]
-            return refusal_of(rows, asked, now_us)
-        gauges = self._take(counters, ask)
-        for balance, amount in needs.items():
-            balance.hold(amount)
-        for cap, amount in caps:
-            cap.hold(amount)
-        state.in_flight += 1
+        if careful is None:
+            for balance, amount in reserved:
+                balance.held += amount
+            hold = Hold(state, reserved, counters, gauges, ask)
+        else:
+            for balance, amount in careful.needs.items():
+                balance.hold(amount)
+            move(careful.moved)
+            counts, caps = careful.counts, careful.caps
+            hold = CarefulHold(state, reserved, counters, gauges, ask, counts, caps)
+        state.holds.add(hold)
         state.touched_us = now_us
-        return Hold(state, reserved, counters, gauges, counted, caps, is_plain=False)
-
-    def _needs(
-        self, ask: Ask, reserved: list[tuple[Balance, int]]
-    ) -> tuple[list[CountedHold], dict[Balance, int]]:
-        """What each balance must have room for, counters and what they cost included."""
-        needs = {balance: 0 for balance, _ in reserved}
-        for balance, amount in reserved:
-            needs[balance] += amount
-        counted = []
-        for entry in ask.counted:
-            counter = self.balance(ask.account, entry.rule.counter, ask.time_us)
-            meter = next(b for b, _ in reserved if b.meter == entry.rule.meter)
-            before = counter.used + counter.held + needs.get(counter, 0)
-            cost = entry.rule.cost_of
-            needs[meter] += cost(before + entry.amount) - cost(before)
-            needs[counter] = needs.get(counter, 0) + entry.amount
-            counted.append(CountedHold(entry, counter, meter))
-        return counted, needs
+        return hold
 
     def settlement(
         self, hold: Hold, charges: Charges, counted: tuple[Counted, ...] = ()
     ) -> Settlement:
-        """What the exact charges and counts come to; nothing changes."""
-        if hold.is_plain and all([balance.is_plain for balance, _ in hold.reserved]):
-            pairs = zip(hold.reserved, charges, strict=True)
-            return Settlement(tuple([(b.meter, n, b.span.start_us) for (b, _), (_, n) in pairs]))
-        held = {balance: amount for balance, amount in hold.reserved}
-        totals = {
-            balance: amount
-            for (balance, _), (_, amount) in zip(hold.reserved, charges, strict=True)
-        }
-        for one, entry in zip(hold.counted, counted, strict=True):
-            gone, charge = _uncount(one, entry.amount)
-            held[one.meter] += gone
-            totals[one.meter] += charge
-            held[one.counter] = held.get(one.counter, 0) + one.counted.amount
-            totals[one.counter] = totals.get(one.counter, 0) + entry.amount
-        for cap, amount in hold.caps:
-            held[cap] = amount
-            totals[cap] = next(n for b, n in totals.items() if b.meter == cap.meter)
-        moves = [(balance, held[balance], balance.split(n)) for balance, n in totals.items()]
-        postings = [_posting(balance, part) for balance, _, parts in moves for part in parts]
-        return Settlement(tuple(postings), moves)
+        """What the exact charges and counts come to, in the order they were reserved."""
+        if hold.is_plain and charges is hold.charges:
+            postings: list[Posting] = []
+            for balance, amount in hold.reserved:
+                # Lots may have come since it was admitted; what costs nothing is not posted.
+                if not amount or not balance.is_plain:
+                    break
+                postings.append((balance.meter, amount, balance.span.start_us))
+            else:
+                return Settlement(tuple(postings))
+        return settlement_of(hold, charges, counted)
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
-        """Post what was worked out."""
-        self._end(hold)
+        """Post it, in the same turn in which it was worked out."""
         if settlement.moves is None:
-            for (balance, held), posting in zip(hold.reserved, settlement.postings, strict=True):
-                balance.post(held, posting[1])
-            return
-        for balance, held, parts in settlement.moves:
-            balance.pay(held, parts)
+            for balance, amount in hold.reserved:
+                balance.held -= amount
+                balance.used += amount
+        else:
+            at_us = _begun_us(hold)
+            for balance, held, parts in settlement.moves:
+                balance.pay(held, parts, at_us)
+            move(settlement.moved)
+        self._end(hold)
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
+        at_us = _begun_us(hold)
+        moved, _ = ended(list(hold.counts), [0] * len(hold.counts))
+        for balance, held in given_back(hold, moved).items():
+            balance.void(held, at_us)
+        move(moved)
         self._end(hold)
-        gone = [(one.meter, _uncount(one, 0)[0]) for one in hold.counted]
-        for balance, held in (*hold.reserved, *gone, *hold.caps):
-            balance.void(held)
-        for one in hold.counted:
-            one.counter.void(one.counted.amount)
 
     def _end(self, hold: Hold) -> None:
         assert hold.is_open, "a hold is settled or released once"
         hold.is_open = False
-        hold.account.in_flight -= 1
+        hold.ask = None
+        hold.account.holds.discard(hold)
         for gauge in hold.gauges:
             gauge.release()
 
@@ -330,38 +287,6 @@ def _under(counter: Counter, limit: RateLimit) -> Counter:
     return counter
 
 
-def _uncount(held: CountedHold, amount: int) -> tuple[int, int]:
-    """When a held quantity becomes a posted one: what the meter's hold loses, and its charge.
-
-    The meter's hold for a counter belongs to all that is held on it together:
-    what one request gives back is only what no other one needs. Negative where
-    the others need more, because this one counted more than it had held.
-    """
-    counter, cost = held.counter, held.counted.rule.cost_of
-    used, all_held = counter.used, counter.held
-    before = cost(used + all_held) - cost(used)
-    charge = cost(used + amount) - cost(used)
-    after = cost(used + amount + all_held - held.counted.amount) - cost(used + amount)
-    return before - after, charge
-
-
-def _posting(balance: Balance, part: Part) -> Posting:
-    start_us = balance.span.start_us
-    if part.lot:
-        return balance.meter, part.amount, start_us, part.lot
-    return balance.meter, part.amount, start_us
-
-
-def _spending_row(
-    cap_micro: int, cost_micro: int, more_micro: int, now_us: int, asked: list[tuple[Balance, int]]
-) -> Evaluated:
-    """The spending cap: nothing that is charged passes once it is reached."""
-    return Evaluated(
-        name="spending_cap",
-        kind="spending",
-        limit=format_micro(cap_micro),
-        used=format_micro(cost_micro),
-        remaining=format_micro(max(0, cap_micro - cost_micro)),
-        reset_us=max((balance.span.end_us for balance, _ in asked), default=now_us),
-        refused=cost_micro >= cap_micro or cost_micro + more_micro > cap_micro,
-    )
+def _begun_us(hold: Hold) -> int:
+    assert hold.ask is not None, "a hold is settled or released once"
+    return hold.ask.time_us

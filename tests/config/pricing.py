@@ -52,6 +52,9 @@ class Said:
         value = self._figures.get(figure)
         return None if value is None else Fraction(value).as_integer_ratio()
 
+    def has_failed(self) -> bool:
+        return False
+
     def average(self, rule: Rule) -> Ratio | None:
         return None
 

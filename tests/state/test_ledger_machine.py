@@ -15,7 +15,7 @@ from gateway.core.book import Account, Allowance, Plan
 from gateway.core.periods import Period
 from gateway.core.pricing import Counted, Rule
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
-from gateway.core.statement import history
+from gateway.core.statement import Books, stages
 from gateway.core.terms import Timeline, effective_plan
 from gateway.state.base import AccountState, Hold
 from gateway.state.memory import MemoryState
@@ -94,6 +94,7 @@ class Machine(RuleBasedStateMachine):
         month, _ = month_of(self.now_us)
         model = self.model
         before = model.held_for_steps()
+        has_steps = any(hold.month == month and hold.steps for hold in model.holds)
         others = self.state.balance(self.live, "units", self.now_us).held
         # Room: what this month and the lots have, without what other requests hold.
         room = model.own_left(month, self.now_us) + self._lots_left(month)
@@ -101,7 +102,9 @@ class Machine(RuleBasedStateMachine):
         answer = self.state.admit(ask)
         held = ModelHold(month, units, steps)
         model.holds.append(held)
-        need = units + model.held_for_steps() - before
+        need = units
+        if steps:  # what all held steps may come to, if this month does not hold it yet
+            need += model.held_for_steps() - (before if has_steps else 0)
         assert isinstance(answer, Hold) == (others + need <= room), (others, need, room)
         if not isinstance(answer, Hold):
             model.holds.remove(held)
@@ -241,9 +244,13 @@ class Machine(RuleBasedStateMachine):
         balances = {hold.reserved[0][0] for hold, _ in self.open}
         balances.add(self.state.balance(self.live, "units", self.now_us))
         counters = {hold.counted[0].counter for hold, _ in self.open}
-        held = sum(balance.held for balance in balances)
-        units = sum(held.units for held in self.model.holds)
-        assert held == units + self.model.held_for_steps()
+        for balance in balances:
+            month = balance.span.start_us
+            holds = [held for held in self.model.holds if held.month == month]
+            wanted = sum(held.units for held in holds)
+            if any(held.steps for held in holds):
+                wanted += self.model.held_for_steps()
+            assert balance.held == wanted
         assert sum(counter.held for counter in counters) == self.model.steps_held()
 
     @invariant()
@@ -254,11 +261,12 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_granted_is_consumed_expired_or_left(self) -> None:
-        rows = history(
-            "units", effective_plan(PLANS[self.account.plan], self.account).allowances[0],
-            self.account, Timeline(self.store.history, self.store.plans()), self.store.ledger,
-            self.store.balances("acme"), self.now_us, 2 + (self.now_us - BORN_US) // (28 * DAY),
-        )  # fmt: skip
+        plan = effective_plan(PLANS[self.account.plan], self.account)
+        timeline = Timeline(self.store.history, self.store.plans())
+        terms = stages(timeline, self.account, plan)
+        balances = self.store.balances("acme")
+        books = Books("units", MONTH, timeline, terms, self.store.ledger, balances)
+        rows = books.history(self.now_us, 2 + (self.now_us - BORN_US) // (28 * DAY))
         granted = sum(row.granted_in_all for row in rows)
         consumed = sum(row.consumed for row in rows)
         expired = sum(row.expired for row in rows)

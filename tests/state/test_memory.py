@@ -156,10 +156,12 @@ class Machine(RuleBasedStateMachine):
     def top_up(self, amount: int) -> None:
         balance = self.state.balance(self.account, "coins", self.now_us)
         self.entries += 1
+        period_us = balance.span.start_us
         entry = LedgerEntry(
-            *(f"t{self.entries}", "acme", "coins", "topup", "", balance.span.start_us, amount),
-            *(self.now_us, None, 0, "", 0, "", "ops", self.now_us),
-        )
+            id=f"t{self.entries}", account="acme", meter="coins", kind="topup", lot="",
+            period_us=period_us, amount=amount, starts_us=self.now_us, expires_us=None,
+            priority=0, every="", price_micro=0, reason="", actor="ops", time_us=self.now_us,
+        )  # fmt: skip
         self.state.apply_entry(self.account, entry)
 
     def _figures(self) -> dict[str, tuple[int, int, int]]:

@@ -1,0 +1,199 @@
+"""The decision where more than one number decides: lots, caps, counters, a spending cap.
+
+Question: what must each balance have room for, and what did a request come to
+in the end? Order of refusals: rate and concurrency limits as configured, then
+budgets in the order of the price (a counter after the meters), then further
+allowances, then the spending cap. Nothing changes until all of them agree.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.core.counting import Count, Moved, counts_of, ended, taken
+from gateway.core.ledger import Balance, Part
+from gateway.core.limits import Counter
+from gateway.core.money import format_micro
+from gateway.core.periods import EVER_US, Span
+from gateway.core.pricing import Charges, Counted
+from gateway.core.refusals import Evaluated, Refusal
+from gateway.state.accounts import Accounts, month_of
+from gateway.state.base import AccountState, Ask, Hold, Posting, Settlement
+from gateway.state.refusal import balance_row, cap_row, counter_row, refusal_of
+
+Reserved = list[tuple[Balance, int]]
+
+
+class Careful(NamedTuple):
+    """What is to be reserved; everything there has room."""
+
+    needs: dict[Balance, int]  # meters, counters and caps
+    counts: list[Count]
+    moved: list[Moved]  # shares of counters
+    caps: Reserved  # of the fixed charges
+
+
+class Spending(NamedTuple):
+    """The overage of one calendar month, in micro-dollars."""
+
+    month: Span
+    spent: int  # used past the grants
+    reserved: int  # with what is held
+
+
+def decide(
+    ask: Ask, counters: list[Counter], reserved: Reserved, accounts: Accounts
+) -> Careful | Refusal:
+    """What a request would reserve, or why it may not. Changes nothing."""
+    now_us, state = ask.time_us, ask.account
+    meters = {balance.meter: balance for balance, _ in reserved}
+    counts = counts_of(ask.counted, lambda name: accounts.balance(state, name, now_us), meters)
+    moved = taken(counts)
+    caps = [(cap, amount) for balance, amount in reserved for cap in balance.caps]
+    needs, cap_needs = _needs(reserved, caps, counts, moved)
+    rows = [counter_row(counter, now_us) for counter in counters]
+    rows += _budget_rows(state, needs)
+    rows += [cap_row(cap, amount) for cap, amount in cap_needs.items()]
+    if state.account.cap_micro is not None and any(needs.values()):
+        rows.append(_spending_row(accounts, state, needs, now_us))
+    if any(row.refused for row in rows):
+        return refusal_of(rows, [*needs, *cap_needs], now_us)
+    return Careful({**needs, **cap_needs}, counts, moved, caps)
+
+
+def _budget_rows(state: AccountState, needs: dict[Balance, int]) -> list[Evaluated]:
+    """Whether each balance has room, given that all of them take what they need.
+
+    A counter that outlives its meter's period may need more of the last period
+    too, which may be of a lot that both periods have.
+    """
+    older = {b: n for b, n in needs.items() if state.balances.get(b.meter) is not b}
+    last = [balance_row(balance, amount) for balance, amount in older.items()]
+    for balance, amount in older.items():
+        balance.held += amount
+    rows = [balance_row(balance, n) for balance, n in needs.items() if balance not in older]
+    for balance, amount in older.items():
+        balance.held -= amount
+    return rows + last
+
+
+def _needs(
+    reserved: Reserved, caps: Reserved, counts: list[Count], moved: list[Moved]
+) -> tuple[dict[Balance, int], dict[Balance, int]]:
+    """By balance, and by cap, what must have room: fixed amounts and what counters add."""
+    needs: dict[Balance, int] = {}
+    cap_needs: dict[Balance, int] = {}
+    for into, amounts in ((needs, reserved), (cap_needs, caps)):
+        for balance, amount in amounts:
+            into[balance] = into.get(balance, 0) + amount
+    for share, _, units in moved:
+        more = units - share.units
+        needs[share.meter] = needs.get(share.meter, 0) + more
+        for cap in share.caps:
+            cap_needs[cap] = cap_needs.get(cap, 0) + more
+    for share, amount in counts:
+        needs[share.counter] = needs.get(share.counter, 0) + amount
+    return needs, cap_needs
+
+
+def settlement_of(hold: Hold, charges: Charges, counted: tuple[Counted, ...]) -> Settlement:
+    """What the exact charges and counts come to, by lot. Changes nothing."""
+    assert hold.ask is not None, "worked out while the hold is open"
+    at_us = hold.ask.time_us
+    moved, counts = ended(list(hold.counts), [amount for _, amount in counted])
+    back = given_back(hold, moved)
+    totals = {balance: 0 for balance, _ in hold.reserved}
+    for (balance, _), (_, amount) in zip(hold.reserved, charges, strict=True):
+        totals[balance] += amount
+    caps: dict[Balance, int] = {}
+    for share, amount, cost in counts:
+        totals[share.meter] += cost
+        totals[share.counter] = totals.get(share.counter, 0) + amount
+        for cap in share.caps:
+            caps[cap] = caps.get(cap, 0) + cost
+    for cap, amount in _cap_charges(hold, charges):
+        caps[cap] = caps.get(cap, 0) + amount
+    moves = [(b, back.pop(b, 0), b.split(amount, at_us)) for b, amount in totals.items()]
+    moves += [
+        (b, back.pop(b, 0), [Part(b.lot, amount)] if amount else []) for b, amount in caps.items()
+    ]
+    moves += [(balance, held, []) for balance, held in back.items()]
+    postings = [_posting(balance, part) for balance, _, parts in moves for part in parts]
+    return Settlement(tuple(postings), moves, moved)
+
+
+def given_back(hold: Hold, moved: list[Moved]) -> dict[Balance, int]:
+    """What each balance no longer holds; negative where others' quantities need more now."""
+    back: dict[Balance, int] = {}
+    for balance, amount in (*hold.reserved, *hold.caps):
+        back[balance] = back.get(balance, 0) + amount
+    for share, _, units in moved:
+        for balance in (share.meter, *share.caps):
+            back[balance] = back.get(balance, 0) + share.units - units
+    for share, amount in hold.counts:
+        back[share.counter] = back.get(share.counter, 0) + amount
+    return back
+
+
+def _cap_charges(hold: Hold, charges: Charges) -> Reserved:
+    """The fixed charges again, for the caps of their meters as they were at admission."""
+    amounts: dict[str, int] = {}
+    for meter, amount in charges:
+        amounts[meter] = amounts.get(meter, 0) + amount
+    caps = dict.fromkeys(cap for cap, _ in hold.caps)
+    return [(cap, amounts[cap.meter]) for cap in caps]
+
+
+def _posting(balance: Balance, part: Part) -> Posting:
+    start_us = balance.span.start_us
+    if part.lot:
+        return balance.meter, part.amount, start_us, part.lot
+    return balance.meter, part.amount, start_us
+
+
+# -- the spending cap ---------------------------------------------------------
+
+
+def spending_of(
+    accounts: Accounts, state: AccountState, month: Span, now_us: int, needs: dict[Balance, int]
+) -> Spending:
+    """What the overage of a month costs. A period belongs to the month that it began in."""
+    for allowance in state.plan.allowances:
+        accounts.balance(state, allowance.meter, now_us)
+    spent = sum(cost for (_, start_us), cost in state.spent.items() if start_us == month.start_us)
+    reserved = spent
+    for balance in (*state.balances.values(), *state.aside):
+        start_us, end_us = balance.span
+        # What has no end counts in every month.
+        if end_us == EVER_US or month.start_us <= start_us < month.end_us:
+            spent += balance.spent_micro
+            reserved += balance.cost_micro(needs.get(balance, 0))
+    return Spending(month, spent, reserved)
+
+
+def _spending_row(
+    accounts: Accounts, state: AccountState, needs: dict[Balance, int], now_us: int
+) -> Evaluated:
+    """The spending cap: what would pass it is refused, and all that is charged once it is reached.
+
+    A cap of 0 is reached by the first micro-dollar: the allowances may be used.
+    """
+    cap_micro = state.account.cap_micro
+    assert cap_micro is not None
+    months = {month_of(state.account, now_us)}
+    months |= {month_of(state.account, b.span.start_us) for b in needs if b.rate and b.span[0]}
+    adds = any(b.cost_micro(amount) > b.cost_micro() for b, amount in needs.items())
+    found = [spending_of(accounts, state, month, now_us, needs) for month in sorted(months)]
+    refusing = [
+        one for one in found if 0 < one.spent >= cap_micro or (adds and one.reserved > cap_micro)
+    ]
+    month, spent, _ = (refusing or found)[-1]
+    return Evaluated(
+        name="spending_cap",
+        kind="spending",
+        limit=format_micro(cap_micro),
+        used=format_micro(spent),
+        remaining=format_micro(max(0, cap_micro - spent)),
+        reset_us=month.end_us,
+        refused=bool(refusing),
+    )
