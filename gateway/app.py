@@ -107,6 +107,7 @@ class Gateway:
             self._make_pool,
             self._own_paths(book),
             Outbox(self.loop, self.journal.flush, self._journal_failed),
+            self.now_us,
         )
         self.server = ProxyServer(self.proxy, self.ticker)
         self.ticker.start(self.loop)

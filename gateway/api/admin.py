@@ -219,6 +219,10 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise ApiProblem("invalid_body", f"expected a JSON object: {exc}") from None
     if not isinstance(body, dict):
         raise ApiProblem("invalid_body", "expected a JSON object")
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ApiProblem("invalid_body", "expected whole characters: found half of one") from None
     return body
 
 

@@ -20,6 +20,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 LIST_MAX = 1_000  # entries of one field: routes or networks of a key
+MOMENT_END_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -91,13 +92,28 @@ def count_parser(least: int, most: int) -> Callable[[object], int]:
 
 def parse_any_text(value: object) -> str:
     """Text to compare with, up to 512 characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= 512:
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or _has_surrogates(value):
         raise Expected("text of 1 to 512 characters")
     return value
 
 
+def _has_surrogates(text: str) -> bool:
+    """Halves of characters, which no encoding can write."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def parse_moment_us(value: object) -> int:
-    """An RFC 3339 instant, or a date, which is its first instant in UTC."""
+    """An RFC 3339 instant, or a date, which is its first instant in UTC; from 1970 to 9998.
+
+    Periods around it, in any time zone, are dates that can still be written.
+    """
+    moment_us = _parse_moment_us(value)
+    if not 0 <= moment_us < MOMENT_END_US:
+        raise Expected("an instant from 1970 to 9998")
+    return moment_us
+
+
+def _parse_moment_us(value: object) -> int:
     if isinstance(value, str) and _DATE.fullmatch(value):
         try:
             moment = datetime.fromisoformat(value).replace(tzinfo=UTC)

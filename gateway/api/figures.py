@@ -70,7 +70,6 @@ class MeterFigures(NamedTuple):
     remaining: int | None
     overage: bool
     over: int  # used past every grant
-    cost_micro: int  # of the overage, holds included: what the spending cap looks at
     lots: tuple[tuple[str, str, int, int, int], ...]  # id, kind, amount, used, expires_us
     caps: tuple[tuple[str, int, int, int], ...]  # period, amount, used, end_us
     rate: OverageRate | None
@@ -101,7 +100,7 @@ def usage_document(place: Place, asker: Asker) -> dict[str, Any]:
             "account": state.account.id,
             "title": state.account.title,
             "plan": state.plan.name,
-            **_terms(hot.book, state, figures, stored),
+            **_terms(hot, state, stored, asker.time_us),
             "meters": {f.meter.name: _meter_document(f, stored, asker.time_us) for f in figures},
             "rate_limits": _rate_limits(hot, asker),
         }
@@ -124,12 +123,11 @@ def _bills(
     return place.read(read)
 
 
-def _terms(
-    book: Book, state: AccountState, figures: list[MeterFigures], stored: Stored
-) -> dict[str, Any]:
+def _terms(hot: Hot, state: AccountState, stored: Stored, now_us: int) -> dict[str, Any]:
     """Plan and what is the account's own."""
-    account, plan = state.account, state.plan
-    cap, held_micro = account.cap_micro, sum(f.cost_micro for f in figures)
+    account, plan, book = state.account, state.plan, hot.book
+    cap = account.cap_micro
+    is_reached = cap is not None and hot.state.overage_cost_micro(state, now_us) >= cap
     cost = sum((bill.cost_micro for bill in stored.bills.values()), NOTHING)
     return {
         "plan_title": plan.title or plan.name,
@@ -137,7 +135,7 @@ def _terms(
         "seats": account.seats,
         "overage": any(a.on_exhausted == "overage" for a in plan.allowances),
         "spending_cap": None if cap is None else format_micro(cap),
-        "spending_cap_reached": cap is not None and held_micro >= cap,
+        "spending_cap_reached": is_reached,
         "overage_cost": format_micro(whole_micro(cost)),
         "settings": {name: account.setting(entry) for name, entry in book.settings.items()},
         "bundles": [bundle_document(bundle, book) for bundle in plan.bundles],
@@ -187,7 +185,6 @@ def _figures_of(meter: Meter, balance: Balance, is_enforced: bool) -> MeterFigur
         balance.remaining,
         balance.overage,
         balance.over,
-        balance.cost_micro(),
         tuple(lots),
         tuple(caps),
         balance.rate,

@@ -14,7 +14,7 @@ from gateway.cli.output import print_fields, print_json, print_table
 
 def path_of(*segments: str) -> str:
     """The path of names that may have any character: `path_of("usage", account)`."""
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    return "".join(f"/{quote(segment, safe='', errors='surrogateescape')}" for segment in segments)
 
 
 def ask(

@@ -96,15 +96,11 @@ def _over(books: Books, span: Span, used: int, carried_in: int, at_us: int) -> i
 
 
 def _bill(books: Books, span: Span, over: int, base: int, at_us: int) -> Bill:
-    rate = _rate(books, books.stage_at(at_us))
+    allowance = books.allowance_at(span, at_us)
+    rate = None if allowance is None else allowance.overage
     if rate is None or not was_billed(books, span, at_us):
         return Bill(over, 0, None, NOTHING)
     return Bill(over, over - base, rate, exact_cost(rate, over - base))
-
-
-def _rate(books: Books, stage: Stage) -> OverageRate | None:
-    own = _own(books, stage)
-    return None if own is None else own.overage  # none in plans that never bill overage
 
 
 def _own(books: Books, stage: Stage) -> Allowance | None:

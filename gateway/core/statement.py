@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.core.book import Account, Allowance, Plan
-from gateway.core.ledger import OWN_LOT
+from gateway.core.ledger import OWN_LOT, carried_over
 from gateway.core.periods import EVER_US, Period, Span
 from gateway.core.rows import BalanceRow, LedgerEntry
 from gateway.core.terms import (
-    CARRY_PERIODS_MAX,
+    Past,
     Timeline,
     allowance_in,
     effective_plan,
@@ -156,9 +156,10 @@ class Books:
         stage = self.stage_at(at_us)
         if stage.plan is None:
             return None
-        return allowance_in(
-            self._timeline, stage.plan, stage.account, self.meter, span, max(at_us, span.start_us)
-        )
+        accounts, plans = self._timeline
+        known = bisect_right(accounts, stage.from_us, key=lambda version: version.from_us)
+        then = Timeline(accounts[:known], plans)
+        return allowance_in(then, stage.plan, stage.account, self.meter, span, at_us)
 
     def topped_up(self, span: Span, at_us: int) -> int:
         """What entries had added to a period's own lot at an instant."""
@@ -193,21 +194,29 @@ class Books:
     def history(self, now_us: int, count: int, from_us: int = 0) -> list[PeriodFigures]:
         """The last `count` periods, oldest first."""
         spans = self.spans_back(now_us, count, from_us)
-        # What was carried in depends on the periods before those that are asked for.
-        carries = any(own and own.rollover for own in (self._own(s) for s in self.terms))
-        chain = self.spans_back(now_us, len(spans) + CARRY_PERIODS_MAX) if carries else spans
-        found: list[PeriodFigures] = []
-        for span, last_us in chain.items():
+        found: list[tuple[PeriodFigures, Allowance | None]] = []
+        for span, last_us in spans.items():
             allowance = self.allowance_at(span, last_us)
             figures = self._figures(span, allowance, now_us)
-            before = next((f for f in reversed(found) if f.span.end_us == span.start_us), None)
-            figures.carried_in = before.carried_out if before else 0
+            if allowance is not None:
+                figures.carried_in = self._carried_into(span, allowance, found)
             _close(figures, allowance, now_us)
-            found.append(figures)
-        return [figures for figures in found if figures.span in spans]
+            found.append((figures, allowance))
+        return [figures for figures, _ in found]
 
-    def _own(self, stage: Stage) -> Allowance | None:
-        return own_allowance(stage.plan, self.meter)
+    def _carried_into(
+        self, span: Span, allowance: Allowance, found: list[tuple[PeriodFigures, Allowance | None]]
+    ) -> int:
+        """From the period before: the last of those found, or one that nobody asked for."""
+        if found:
+            figures, before = found[-1]
+            if figures.span.end_us == span.start_us:
+                is_same = before is not None and before.period == allowance.period
+                return figures.carried_out if is_same else 0
+        account = self.stage_at(span.start_us).account
+        own = {start_us: used for start_us, (used, _) in self._used.items()}
+        past = Past(self._timeline, account, self.meter, own, self._entries)
+        return past.carried_into(span.start_us, allowance.period)
 
     def _figures(self, span: Span, allowance: Allowance | None, now_us: int) -> PeriodFigures:
         granted = 0 if allowance is None else allowance.amount
@@ -252,11 +261,10 @@ def _close(figures: PeriodFigures, allowance: Allowance | None, now_us: int) -> 
     figures.is_over = figures.span.end_us <= now_us
     if not figures.is_over or allowance is None:
         return
-    left = max(0, figures.limit - figures.used)
+    granted, taken_back = figures.granted + figures.carried_in, min(0, figures.topped_up)
     # Top-ups are used after the allowance and are not carried over.
-    own_left = max(0, figures.granted + figures.carried_in - figures.used)
-    figures.carried_out = min(own_left, allowance.rollover)
-    figures.own_expired = max(0, left - figures.carried_out)
+    figures.carried_out = carried_over(granted, taken_back, figures.used, allowance.rollover)
+    figures.own_expired = max(0, figures.limit - figures.used) - figures.carried_out
 
 
 def projected(used: int, span: Span, now_us: int) -> int:

@@ -38,7 +38,7 @@ CHUNK_OVERHEAD_MAX = 16
 CHUNK_OVERHEAD_FREE = 65_536
 # What is read and thrown away after an answer to an unread body, so that the
 # client can read the answer before the connection is reset.
-LINGER_BYTES_MAX = 1_048_576
+LINGER_BYTES_MAX = 64 * 1_048_576  # as far as it comes within LINGER_S
 LINGER_S = 2.0
 
 PARSED_TOO_LONG = ("LineTooLong", "TooManyHeaders")

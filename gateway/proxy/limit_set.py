@@ -24,8 +24,8 @@ class LimitSet(NamedTuple):
     plan: Plan  # kept alive, for it is found by its identity
     limits: tuple[RateLimit, ...]
     template: bytes
-    # of each budget: its place among the price's meters, and the meter's unit and decimals
-    budgets: tuple[tuple[int, int, int], ...]
+    # of each budget: its meter, and the meter's unit and decimals
+    budgets: tuple[tuple[str, int, int], ...]
 
 
 def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
@@ -52,8 +52,8 @@ def make_limit_set(book: Book, plan: Plan, route: Route, kind: str) -> LimitSet:
         template = b"RateLimit-Policy: %b\r\nRateLimit: %b\r\n" % (policy, b", ".join(members))
     if book.response_headers.budget and remains:
         template += b"X-Budget-Remaining: %b\r\n" % b", ".join(remains)
-    places = [(meters.index(a.meter), book.meters[a.meter]) for a in budgets]
-    return LimitSet(plan, limits, template, tuple((n, m.unit, m.decimals) for n, m in places))
+    told = [book.meters[allowance.meter] for allowance in budgets]
+    return LimitSet(plan, limits, template, tuple((m.name, m.unit, m.decimals) for m in told))
 
 
 def _w(allowance: Allowance) -> bytes:
@@ -80,12 +80,17 @@ def admitted_head(x: Exchange) -> bytes:
                 left, reset_us = counter.left(x.time_us)
                 values += (left, (reset_us - now_us) // SECOND_US)
     texts: list[int | bytes] = []
-    for index, unit, decimals in x.limit_set.budgets:
-        balance = hold.reserved[index][0]
+    for meter, unit, decimals in x.limit_set.budgets:
+        # One that this request is exempt from was not reserved, and may not be known yet.
+        balance = x.account.balances.get(meter)
+        for reserved, _ in hold.reserved:
+            if reserved.meter == meter:
+                balance = reserved
         # None: the allowance was taken away while the request was on its way.
-        left = balance.remaining or 0
+        left = (balance.remaining or 0) if balance is not None else 0
         if wanted.ratelimit:
-            values += (left // unit, (balance.span.end_us - now_us) // SECOND_US)
+            end_us = x.time_us if balance is None else balance.span.end_us
+            values += (left // unit, (end_us - now_us) // SECOND_US)
         if wanted.budget:
             texts.append(format_amount(left, decimals).encode() if decimals else b"%d" % left)
     head = template % (*values, *texts)

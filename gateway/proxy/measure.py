@@ -40,24 +40,31 @@ if TYPE_CHECKING:
 
 # Larger bodies are parsed in a thread: 256 KiB of JSON takes about a millisecond.
 THREAD_BYTES_MIN = 262_144
+MEANS_MAX = 100_000  # of accounts and rules; the estimates begin anew beyond
 MEAN_WEIGHT = 8  # the newest figure's share in a route's recent mean is one eighth
 
 
 class Means:
-    """Recent mean quantities by rule, in whole numbers; for `reserve: average`."""
+    """Recent mean quantities by account and rule, in whole numbers; for `reserve: average`.
+
+    Each account has its own: one customer's huge calls are no other's estimate.
+    """
 
     def __init__(self) -> None:
-        self._means: dict[str, int] = {}
+        self._means: dict[tuple[str, str], int] = {}
 
-    def get(self, rule: Rule) -> Ratio | None:
-        mean = self._means.get(rule.id)
+    def get(self, account: str, rule: Rule) -> Ratio | None:
+        mean = self._means.get((account, rule.id))
         return None if mean is None else (mean, 1)
 
-    def note(self, rule: Rule, found: Ratio) -> None:
+    def note(self, account: str, rule: Rule, found: Ratio) -> None:
         """Take the newest quantity into the mean, rounded up."""
         newest = -(-found[0] // found[1])
-        mean = self._means.get(rule.id, newest)
-        self._means[rule.id] = -(-(mean * (MEAN_WEIGHT - 1) + newest) // MEAN_WEIGHT)
+        if len(self._means) >= MEANS_MAX:
+            self._means.clear()
+        mean = self._means.get((account, rule.id), newest)
+        mixed = -(-(mean * (MEAN_WEIGHT - 1) + newest) // MEAN_WEIGHT)
+        self._means[account, rule.id] = mixed
 
 
 class Measure:
@@ -89,10 +96,19 @@ class Measure:
     # -- before ------------------------------------------------------------
 
     def reserve(self) -> None:
-        """Set what is held, in the order of the price's meters. Raises Unpriceable."""
+        """Set what is held, in the order of the price's meters. Raises Unpriceable.
+
+        A meter that no rule charges for this request is left out: an exempt account is
+        served however overdrawn it is.
+        """
         cost = self.price.reserve(self)
-        self.reserved = cost if self.price.lone is not None else self._ordered(cost)
-        self.x.charges, self.x.counted = self.reserved
+        if self.price.lone is None:
+            charged = {meter for meter, _ in cost.charges}
+            charged |= {entry.rule.meter for entry in cost.counted}
+            meters = [meter for meter in self.price.meters if meter in charged]
+            cost = self._ordered(cost, meters)
+        self.reserved = cost
+        self.x.charges, self.x.counted = cost
 
     # -- after -------------------------------------------------------------
 
@@ -130,7 +146,7 @@ class Measure:
                 if rule.reserve.average and holds(rule.when, self):
                     self._note_mean(rule)
         if price.lone is None or not cost.charges:
-            cost = self._ordered(cost)
+            cost = self._ordered(cost, [meter for meter, _ in self.reserved.charges])
         return cost.charges, cost.counted, name
 
     def _finish(self) -> None:
@@ -158,22 +174,17 @@ class Measure:
         for figure in rule.of:
             found = self.number(figure)
             if found is not None:
-                self.means.note(rule, found)
+                self.means.note(self.x.account.account.id, rule, found)
                 return
 
-    def _ordered(self, cost: Cost) -> Cost:
-        """Every meter and counter of the price, in its order: 0 where nothing is charged."""
+    def _ordered(self, cost: Cost, meters: list[str]) -> Cost:
+        """These meters and their counters in the price's order: 0 where nothing is charged."""
         amounts = dict(cost.charges)
         counts = {id(entry.rule): entry for entry in cost.counted}
+        counters = [r for r in self.price.rules if r.counter and r.meter in meters]
         return Cost(
-            tuple([(meter, amounts.get(meter, 0)) for meter in self.price.meters]),
-            tuple(
-                [
-                    counts.get(id(rule)) or Counted(rule, 0)
-                    for rule in self.price.rules
-                    if rule.counter
-                ]
-            ),
+            tuple([(meter, amounts.get(meter, 0)) for meter in meters]),
+            tuple([counts.get(id(rule)) or Counted(rule, 0) for rule in counters]),
         )
 
     def further(self) -> Measure:
@@ -185,7 +196,7 @@ class Measure:
     # -- core.pricing.Facts --------------------------------------------------
 
     def average(self, rule: Rule) -> Ratio | None:
-        return self.means.get(rule)
+        return self.means.get(self.x.account.account.id, rule)
 
     def text(self, figure: Figure) -> str | None:
         """What stands there, as JSON would write a number, true, false or null."""

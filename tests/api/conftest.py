@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from tests.api.admin_client import Admin
 from tests.api.office import Office, office
+from tests.api.scene import Scene
 from tests.support.configs import Caller, route
 from tests.support.stage import Stage, stage
 
@@ -73,3 +75,16 @@ def status_of(api: Stage, who: Caller | None, path: str = "/one") -> int:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     with office(tmp_path_factory.mktemp("office")) as running:
         yield running
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """A gateway of this test alone, whose clock it moves."""
+    running = Scene(tmp_path)
+    try:
+        yield running
+    except BaseException:
+        running.clocked.stop()
+        running.recorder.stop()
+        raise
+    running.stop()

@@ -109,6 +109,35 @@ def test_400_says_what_was_expected(
     assert desk.admin.get("/ledger", account=account)["items"] == []
 
 
+@pytest.mark.parametrize(
+    "starts", ["0001-01-01", "1969-12-31", "9999-01-01", "9999-12-31T23:59:59-23:59"]
+)
+def test_400_for_an_instant_around_which_no_period_can_be_written(
+    desk: Office, starts: str
+) -> None:
+    body = {"account": desk.account(), "meter": "coins", "amount": 1, "starts": starts}
+    reply = desk.admin.ask("POST", "/grants", {**body, "every": "month"})
+    assert (reply.status, reply.document["parameter"]) == (400, "starts")
+
+
+@pytest.mark.parametrize("field", ["account", "meter", "reason"])
+def test_400_for_half_a_character(desk: Office, field: str) -> None:
+    body = {"account": desk.account(), "meter": "coins", "amount": 1, field: "\ud800"}
+    reply = desk.admin.ask("POST", "/topups", body)
+    assert (reply.status, reply.code) == (400, "invalid_body")
+
+
+def test_409_for_more_lots_than_one_event_can_be_paid_from(desk: Office) -> None:
+    account = desk.account()
+    statuses = []
+    while not statuses or statuses[-1] == 201:
+        body = {"account": account, "meter": "coins", "amount": 1}
+        statuses.append(desk.admin.ask("POST", "/grants", body).status)
+        assert len(statuses) < 100
+    assert statuses[-1] == 409
+    assert desk.coins(account)["remaining"] == 5 + len(statuses) - 1
+
+
 # -- once -------------------------------------------------------------------------
 
 

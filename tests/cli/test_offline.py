@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.offline import OfflineOffice
+from gateway.cli.options import Failed
+from gateway.config import load
 from gateway.core.identity import is_well_formed
 from gateway.store.lock import DataLock
+from gateway.store.sink import SqliteSink
 from tests.cli.conftest import DECLARED, Run, run
 
 
@@ -79,6 +83,32 @@ def test_audit_ends_with_1_when_figures_differ(offline: Run, tmp_path: Path) -> 
     assert audited.code == 1
     assert "not clean: 1 differences" in audited.out
     assert audited.out.splitlines()[1].split() == ["TABLE", "ROW", "EXPECTED", "FOUND"]
+
+
+def test_what_could_not_be_written_is_not_taken_back(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = OfflineOffice(load(file, {}).book, "ada")
+    body = {"account": DECLARED.account, "meter": "coins", "amount": 5, "reason": "x"}
+    try:
+        lot = office.call("POST", "/grants", body={**body})["id"]
+        with monkeypatch.context() as broken:
+            broken.setattr(SqliteSink, "run", _fail)
+            for more in ({}, {"lot": lot}):
+                with pytest.raises(Failed, match="the disk is gone"):
+                    office.call("POST", "/adjustments", body={**body, "amount": -4, **more})
+        shown = office.call("GET", f"/usage/{DECLARED.account}")["meters"]["coins"]
+        assert (shown["remaining"], shown["limit"], shown["lots"][0]["left"]) == (10, 5, 5)
+        for more in ({}, {"lot": lot}):
+            office.call("POST", "/adjustments", body={**body, "amount": -5, **more})
+        shown = office.call("GET", f"/usage/{DECLARED.account}")["meters"]["coins"]
+        assert shown["remaining"] == 0
+    finally:
+        office.close()
+
+
+def _fail(self: SqliteSink, change: object) -> None:
+    raise sqlite3.OperationalError("the disk is gone")
 
 
 @pytest.mark.parametrize(
