@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from hypothesis import strategies as st
+
 from gateway.core.book import Account, Allowance, OverageRate, Plan
-from gateway.core.periods import MONTH, Period
+from gateway.core.periods import DAY_US, MONTH, Period
 from gateway.core.rows import AccountVersion, BalanceRow, EntryKind, LedgerEntry, PlansVersion
 from gateway.core.statement import Books, stages
 from gateway.core.terms import Timeline
@@ -95,3 +98,49 @@ def books(
 ) -> Books:
     terms = stages(history, account, now or plan())
     return Books("coins", MONTH, history, terms, entries, balances)
+
+
+AMOUNTS = st.integers(0, 200)
+
+
+@st.composite
+def lives(
+    draw: st.DrawFn, **terms: Any
+) -> tuple[Timeline, list[LedgerEntry], list[BalanceRow], int]:
+    """Some months of an account: seats, top-ups, use; rollover or none."""
+    months = [f"2026-{n:02}-01" for n in range(1, draw(st.integers(2, 8)))]
+    sold = plan(per_seat=True, rollover=draw(st.sampled_from([0, 30, 1000])), **terms)
+    accounts = [AccountVersion(us("2026-01-01"), ACME)]
+    for n, start in enumerate(months):
+        if draw(st.booleans()):
+            seats = replace(accounts[-1].account, seats=draw(st.integers(0, 4)))
+            accounts.append(AccountVersion(us(start) + (n + 1) * DAY_US, seats))
+    entries = [
+        entry(n, draw(st.integers(-60, 200)), start, period=start)
+        for n, start in enumerate(months)
+        if draw(st.booleans())
+    ]
+    balances = [used(draw(AMOUNTS), start) for start in months]
+    history = Timeline(accounts, [PlansVersion(us("2026-01-01"), "v", {"paid": sold})])
+    return history, entries, balances, us(months[-1]) + 20 * DAY_US
+
+
+class Source:
+    """What the hot state reads, from the same life."""
+
+    def __init__(
+        self, history: Timeline, entries: list[LedgerEntry], rows: list[BalanceRow]
+    ) -> None:
+        self._history, self._entries, self._rows = history, entries, rows
+
+    def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
+        return self._rows
+
+    def entries(self, account_id: str) -> list[LedgerEntry]:
+        return self._entries
+
+    def versions(self, account_id: str) -> list[AccountVersion]:
+        return list(self._history.accounts)
+
+    def plans(self) -> list[PlansVersion]:
+        return list(self._history.plans)

@@ -25,9 +25,21 @@ from gateway.core.overage import (
     whole_micro,
 )
 from gateway.core.periods import DAY_US, MONTH
-from gateway.core.rows import LedgerEntry
-from gateway.core.terms import Timeline
-from tests.core.terms_making import ACME, DOLLAR, books, entry, paying, plan, timeline, us
+from gateway.core.rows import BalanceRow, LedgerEntry
+from gateway.core.terms import Timeline, effective_plan
+from gateway.state.memory import MemoryState
+from tests.core.terms_making import (
+    ACME,
+    DOLLAR,
+    Source,
+    books,
+    entry,
+    lives,
+    paying,
+    plan,
+    timeline,
+    us,
+)
 
 START = us("2026-03-01")
 MARCH = MONTH.span(START, 0)
@@ -168,3 +180,20 @@ def test_the_days_sum_to_the_period(use: list[int], granted: int) -> None:
     assert units(added) == [
         max(0, b - granted) - max(0, a - granted) for a, b in pairwise([0, *past])
     ]
+
+
+@given(lives(overage=OverageRate(10_000, 7), on_exhausted="overage"))
+def test_bills_are_what_the_hot_state_counts_against_the_cap(
+    life: tuple[Timeline, list[LedgerEntry], list[BalanceRow], int],
+) -> None:
+    history, entries, balances, now_us = life
+    account = history.accounts[-1].account
+    effective = effective_plan(history.plans[-1].plans["paid"], account)
+    hot = MemoryState(Source(history, entries, balances))
+    state = hot.account(account, effective)
+    found = books(history, entries, balances)
+    (now,) = found.history(now_us, 1)
+    uses = [Use(now.span.start_us, now_us + 1, now.used)]
+    _, bill = accrue(found, now.span, uses, now.carried_in, now_us)
+    assert bill.units == hot.balance(state, "coins", now_us).over == now.overage
+    assert whole_micro(bill.cost_micro) == hot.overage_cost_micro(state, now_us)

@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 
 from gateway.core.book import Account, Plan
 from gateway.core.periods import DAY_US, EVER_US, HOUR_US, MONTH, WEEK_US, Period, Span
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
+from gateway.core.rows import BalanceRow, LedgerEntry
 from gateway.core.statement import PeriodFigures, projected
 from gateway.core.terms import Timeline, effective_plan
 from gateway.state.memory import MemoryState
-from tests.core.terms_making import ACME, WEEK, books, entry, plan, timeline, us, used
+from tests.core.terms_making import (
+    ACME,
+    WEEK,
+    Source,
+    books,
+    entry,
+    lives,
+    plan,
+    timeline,
+    us,
+    used,
+)
 
 SOLD = [("2026-01-01", [plan()])]
 ACCOUNT = [("2026-01-10", ACME)]
@@ -160,29 +171,6 @@ def test_rollover_goes_from_period_to_period_up_to_its_most() -> None:
 # -- what must always hold -----------------------------------------------------
 
 
-AMOUNTS = st.integers(0, 200)
-
-
-@st.composite
-def lives(draw: st.DrawFn) -> tuple[Timeline, list[LedgerEntry], list[BalanceRow], int]:
-    """Some months of an account: seats, top-ups, use; rollover or none."""
-    months = [f"2026-{n:02}-01" for n in range(1, draw(st.integers(2, 8)))]
-    sold = plan(per_seat=True, rollover=draw(st.sampled_from([0, 30, 1000])))
-    accounts = [AccountVersion(us("2026-01-01"), ACME)]
-    for n, start in enumerate(months):
-        if draw(st.booleans()):
-            seats = replace(accounts[-1].account, seats=draw(st.integers(0, 4)))
-            accounts.append(AccountVersion(us(start) + (n + 1) * DAY_US, seats))
-    entries = [
-        entry(n, draw(st.integers(-60, 200)), start, period=start)
-        for n, start in enumerate(months)
-        if draw(st.booleans())
-    ]
-    balances = [used(draw(AMOUNTS), start) for start in months]
-    history = Timeline(accounts, [PlansVersion(us("2026-01-01"), "v", {"paid": sold})])
-    return history, entries, balances, us(months[-1]) + 20 * DAY_US
-
-
 @given(lives())
 def test_what_came_in_is_what_went_out(
     life: tuple[Timeline, list[LedgerEntry], list[BalanceRow], int],
@@ -196,27 +184,6 @@ def test_what_came_in_is_what_went_out(
         assert row.own_expired >= 0
         if after is not None:
             assert after.carried_in == row.carried_out
-
-
-class Source:
-    """What the hot state reads, from the same life."""
-
-    def __init__(
-        self, history: Timeline, entries: list[LedgerEntry], rows: list[BalanceRow]
-    ) -> None:
-        self._history, self._entries, self._rows = history, entries, rows
-
-    def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        return self._rows
-
-    def entries(self, account_id: str) -> list[LedgerEntry]:
-        return self._entries
-
-    def versions(self, account_id: str) -> list[AccountVersion]:
-        return list(self._history.accounts)
-
-    def plans(self) -> list[PlansVersion]:
-        return list(self._history.plans)
 
 
 @given(lives())
