@@ -256,8 +256,13 @@ class Proxy:
         return None
 
     async def _read_body(self, measure: Measure) -> Refusal | None:
-        """Take the body in, for the price looks into it; in a task for its timeouts."""
-        return await asyncio.get_running_loop().create_task(read_body(measure))
+        """Take the body in, for the price looks into it; in a task for its timeouts.
+
+        The request belongs to the period in which it is admitted, which is now.
+        """
+        refusal = await asyncio.get_running_loop().create_task(read_body(measure))
+        measure.x.time_us = max(measure.x.time_us, self.now_us())
+        return refusal
 
     def _reserve(self, measure: Measure) -> Refusal | None:
         """Set what is to be reserved."""

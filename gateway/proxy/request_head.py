@@ -6,8 +6,6 @@ from gateway.core.book import Upstream
 from gateway.proxy.connection import address_in
 from gateway.proxy.exchange import NO_BODY, NO_LENGTH, Exchange
 
-_FOLD = bytes.maketrans(b"_.", b"--")
-
 
 def request_head(x: Exchange) -> bytes:
     """The head's bytes, up to and with the empty line."""

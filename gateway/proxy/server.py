@@ -118,7 +118,7 @@ class ProxyServer:
         end_s = loop.time() + timeout_s
         for connection in tuple(self.connections):
             connection.close()
-        while self.connections and loop.time() < end_s:
+        while (self.connections or self._unsettled()) and loop.time() < end_s:
             await asyncio.sleep(0.02)
         left = tuple(self.connections)
         for connection in left:
@@ -126,7 +126,15 @@ class ProxyServer:
                 connection.transport.abort()
         while self.connections and loop.time() < end_s + 1.0:
             await asyncio.sleep(0.01)
+        for connection in self._unsettled():
+            # An answer that is read on for its price alone ends here, at what was reserved.
+            if connection.upstream is not None:
+                connection.upstream.fail("client_gone")
         return len(left)
+
+    def _unsettled(self) -> list[ClientConnection]:
+        """Connections that have gone, whose requests are still to be settled."""
+        return [connection for connection in self.departed if connection.has_hold]
 
     def _canned(self, refusal: Refusal) -> bytes:
         now_us = self.proxy.now_us()

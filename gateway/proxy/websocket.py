@@ -78,19 +78,34 @@ def _open(x: Exchange, upstream: UpstreamConnection) -> None:
 
 async def _measured(x: Exchange, upstream: UpstreamConnection) -> Refusal | None:
     """Charge every interval while both sides are there; why it may not go on."""
-    proxy, loop = x.connection.server.proxy, upstream.pool.loop
+    proxy = x.connection.server.proxy
     while not (upstream.error or upstream.complete):
-        due = loop.time() + x.route.interval_s
-        timer = loop.call_later(x.route.interval_s, upstream.nudge)
-        while not (upstream.error or upstream.complete) and loop.time() < due:
-            await upstream.wait()
-        timer.cancel()
+        await _pass(x, upstream)
         if not (upstream.error or upstream.complete):
             _count(x, upstream)
             refusal = proxy.renew(x)
             if refusal is not None:
                 return refusal
     return None
+
+
+async def _pass(x: Exchange, upstream: UpstreamConnection) -> None:
+    """An interval, or less when a side has gone. A timer's word counts, not the clock's:
+    the loop may call it a little early.
+    """
+    is_over = False
+
+    def ring() -> None:
+        nonlocal is_over
+        is_over = True
+        upstream.nudge()
+
+    timer = upstream.pool.loop.call_later(x.route.interval_s, ring)
+    try:
+        while not (is_over or upstream.error or upstream.complete):
+            await upstream.wait()
+    finally:
+        timer.cancel()
 
 
 def _count(x: Exchange, upstream: UpstreamConnection) -> None:

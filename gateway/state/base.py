@@ -15,7 +15,6 @@ from gateway.core.counting import Count, Moved
 from gateway.core.ledger import Balance, Lot, Part
 from gateway.core.limits import Concurrency, Counter, RateLimit
 from gateway.core.pricing import Charges, Counted
-from gateway.core.refusals import Refusal
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
 from gateway.core.terms import Timeline
 
@@ -219,25 +218,3 @@ class Settlement:
         # balance, what is given back of its hold, and what each lot pays; None: what was reserved
         self.moves = moves
         self.moved = moved  # shares of counters
-
-
-class HotState(Protocol):
-    """The questions the proxy asks; every implementation passes the same tests."""
-
-    def account(self, account: Account, plan: Plan) -> AccountState: ...
-
-    def admit(self, ask: Ask) -> Hold | Refusal: ...
-
-    def settlement(
-        self, hold: Hold, charges: Charges, counted: tuple[Counted, ...] = ()
-    ) -> Settlement:
-        """What the exact charges and counts come to, in the order they were reserved."""
-        ...
-
-    def settle(self, hold: Hold, settlement: Settlement) -> None:
-        """Post it, in the same turn in which it was worked out."""
-        ...
-
-    def release(self, hold: Hold) -> None:
-        """Void everything that was reserved."""
-        ...

@@ -142,7 +142,7 @@ def read_lot_spans(
 ) -> list[int]:
     """How much of a period's use lots beside it paid between each two of `bounds`.
 
-    Looks at every event between them: about two seconds a million.
+    Looks at every event between them: about half a second a million.
     """
     found = []
     with read_snapshot(connection):

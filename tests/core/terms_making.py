@@ -105,7 +105,7 @@ AMOUNTS = st.integers(0, 200)
 
 @st.composite
 def lives(
-    draw: st.DrawFn, **terms: Any
+    draw: st.DrawFn, /, **terms: Any
 ) -> tuple[Timeline, list[LedgerEntry], list[BalanceRow], int]:
     """Some months of an account: seats, top-ups, use; rollover or none."""
     months = [f"2026-{n:02}-01" for n in range(1, draw(st.integers(2, 8)))]
