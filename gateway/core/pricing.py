@@ -115,12 +115,6 @@ class Rule:
         is_plain = bool(self.of) and not (self.tables or self.when or self.counter)
         object.__setattr__(self, "is_plain", is_plain)
 
-    @property
-    def is_known_before(self) -> bool:
-        """Whether the request alone says what it costs."""
-        figures = [*self.of, *(t.by for t in self.tables), *(t.figure for t in self.when)]
-        return all(figure.at != "answer" for figure in figures)
-
     def cost_of(self, counted: int) -> int:
         """With a counter: what a counted total costs, in the meter's smallest unit."""
         if not self.tiers:

@@ -137,11 +137,6 @@ class Books:
                 self._changes[entry.lot] = self._changes.get(entry.lot, 0) + entry.amount
 
     @property
-    def has_lots(self) -> bool:
-        """Whether anything was ever paid by a lot beside the periods' own."""
-        return any(lot != OWN_LOT for lot in self._lot_used)
-
-    @property
     def born_us(self) -> int:
         return self.terms[0].from_us
 

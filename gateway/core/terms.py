@@ -25,7 +25,6 @@ from gateway.core.rows import AccountVersion, LedgerEntry, PlansVersion
 
 NEVER_BILLED = ("trial", "off", "free", "enterprise")
 NOT_ENFORCED = ("trial", "off")
-CARRY_PERIODS_MAX = 120  # that a report looks back for what was carried; see Past for the exact one
 _PAST_FIRST = 4  # periods looked back at; one idle one is mostly enough to know what is left
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from gateway.core.refusals import Refusal
 from gateway.proxy.answer import connection_line, date_line, status_line
+from gateway.proxy.answer_memo import AnswerMemo
 from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.limit_set import admitted_head
 from gateway.proxy.outcome import Failure, Settle
@@ -18,7 +19,7 @@ from gateway.proxy.pool import Pool, Unreachable
 from gateway.proxy.request_head import request_head
 from gateway.proxy.ticker import ticks
 from gateway.proxy.upload import NO_UPLOAD, NoUpload, Upload
-from gateway.proxy.upstream import AnswerMemo, UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 from gateway.proxy.websocket import tunnel
 
 # Sending these again does what sending them once did (RFC 9110 9.2.2).

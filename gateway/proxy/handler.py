@@ -32,8 +32,9 @@ from gateway.proxy.forward import forward
 from gateway.proxy.head import HeadRules, read_head, read_request_line
 from gateway.proxy.identify import UNAUTHORIZED, FailureCounter, check_key, identify
 from gateway.proxy.ids import EventIds
+from gateway.proxy.intake import read_body, unpriceable
 from gateway.proxy.limit_set import LimitSet, make_limit_set
-from gateway.proxy.measure import Means, Measure, read_body, unpriceable
+from gateway.proxy.measure import Means, Measure
 from gateway.proxy.memo import Decided, HeadMemo, may_be_kept
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.outcome import Failure

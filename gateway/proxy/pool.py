@@ -12,8 +12,9 @@ import ssl
 from collections import deque
 
 from gateway.core.book import Upstream
+from gateway.proxy.answer_memo import AnswerMemo
 from gateway.proxy.ticker import NEVER, Ticker, ticks
-from gateway.proxy.upstream import DROP, HOP_BY_HOP, AnswerMemo, UpstreamConnection
+from gateway.proxy.upstream import DROP, HOP_BY_HOP, UpstreamConnection
 
 IDLE_TIMEOUT_S = 55.0  # below the 60 s and 75 s after which common servers close
 _IDLE_TICKS = ticks(IDLE_TIMEOUT_S)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
+from gateway.proxy.answer_memo import AnswerMemo
 from gateway.proxy.frames import FrameCounter
 from gateway.proxy.ticker import NEVER, ticks
 
@@ -50,26 +51,6 @@ _FORBIDDEN_TRAILERS = frozenset(
      b"content-encoding", b"content-type", b"content-range", b"trailer", b"connection",
      b"cache-control", b"www-authenticate", b"proxy-authenticate", b"te", b"upgrade")
 )  # fmt: skip
-
-
-class AnswerMemo:
-    """The head of an answer of known length, and what it was parsed to.
-
-    `block` is what clients on HTTP/1.1 get of it, made at its first use with
-    the Via line `via` (proxy/forward.py).
-    """
-
-    __slots__ = ("head", "status", "reason", "lines", "length", "via", "block", "is_plain")
-
-    def __init__(self, head: bytes, answer: UpstreamConnection) -> None:
-        self.head = head
-        self.status = answer.status
-        self.reason = answer.reason
-        self.lines = answer.lines
-        self.length = answer.length
-        self.via = b""
-        self.block = b""
-        self.is_plain: bool | None = None  # neither compressed nor a stream (proxy/measure.py)
 
 
 class UpstreamConnection(asyncio.Protocol):
