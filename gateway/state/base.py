@@ -206,15 +206,17 @@ def open_holds(state: AccountState) -> list[HoldRow]:
 class Settlement:
     """What a hold comes to: worked out once, journaled, then posted as it stands."""
 
-    __slots__ = ("postings", "moves", "moved")
+    __slots__ = ("postings", "moves", "moved", "amounts")
 
     def __init__(
         self,
         postings: tuple[Posting, ...],
         moves: list[tuple[Balance, int, list[Part]]] | None = None,
         moved: Sequence[Moved] = (),
+        amounts: Charges | None = None,
     ) -> None:
         self.postings = postings
+        self.amounts = amounts  # without moves: what is charged; None: what was reserved
         # balance, what is given back of its hold, and what each lot pays; None: what was reserved
         self.moves = moves
         self.moved = moved  # shares of counters

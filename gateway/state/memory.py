@@ -166,11 +166,19 @@ class MemoryState:
                 postings.append((balance.meter, amount, balance.span.start_us))
             else:
                 return Settlement(tuple(postings))
+        elif hold.is_plain and all([balance.is_plain for balance, _ in hold.reserved]):
+            pairs = zip(hold.reserved, charges, strict=True)
+            found = [(b.meter, n, b.span.start_us) for (b, _), (_, n) in pairs if n]
+            return Settlement(tuple(found), amounts=charges)
         return settlement_of(hold, charges, counted)
 
     def settle(self, hold: Hold, settlement: Settlement) -> None:
         """Post it, in the same turn in which it was worked out."""
-        if settlement.moves is None:
+        if settlement.amounts is not None:
+            for (balance, held), (_, amount) in zip(hold.reserved, settlement.amounts, strict=True):
+                balance.held -= held
+                balance.used += amount
+        elif settlement.moves is None:
             for balance, amount in hold.reserved:
                 balance.held -= amount
                 balance.used += amount
