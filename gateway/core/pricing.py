@@ -295,7 +295,7 @@ def _reserved_quantity(rule: Rule, facts: Facts) -> Ratio:
     reserve = rule.reserve
     for figure in reserve.of:
         found = facts.number(figure)
-        if found is not None:
+        if found is not None and found[0]:  # who asks for nothing has not said how much
             return found
     mean = facts.average(rule) if reserve.average else None
     return mean if mean is not None else reserve.otherwise

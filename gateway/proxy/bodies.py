@@ -8,13 +8,13 @@ Must not know routes or prices.
 
 from __future__ import annotations
 
+import json
 import zlib
+from decimal import Decimal
 from email.parser import BytesParser
 from email.policy import HTTP
 from urllib.parse import parse_qs
 from xml.parsers import expat
-
-import orjson
 
 from gateway.core.figures import Figure, look_up
 from gateway.core.pricing import Unpriceable
@@ -56,13 +56,8 @@ class RequestBody:
         """The JSON document; None for an empty body or an XML one."""
         if self._document is _UNREAD:
             text = self.plain.strip(XML_SPACE)
-            if not text or text.startswith(b"<"):
-                self._document = None
-            else:
-                try:
-                    self._document = orjson.loads(text)
-                except orjson.JSONDecodeError as exc:
-                    raise Unpriceable(f"expected a JSON document: {exc}") from None
+            is_none = not text or text.startswith(b"<")
+            self._document = None if is_none else load_once(text)
         return self._document
 
     def items(self, figure: Figure) -> int | None:
@@ -101,6 +96,31 @@ class RequestBody:
             if self.content_type.startswith("multipart/"):
                 self._parts = _multipart(self.plain, self.content_type)
         return self._parts
+
+
+def load_once(text: bytes) -> object:
+    """A JSON document in which every key stands once; numbers with a point are exact.
+
+    A backend may take the first of two equal keys where we would take the last.
+    Raises Unpriceable.
+    """
+    try:
+        return json.loads(
+            text.decode(), object_pairs_hook=_once, parse_float=Decimal, parse_constant=_refuse
+        )
+    except (ValueError, RecursionError) as exc:
+        raise Unpriceable(f"expected a JSON document: {exc}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse(text: str) -> object:
+    raise ValueError(f"{text} is no JSON number")
 
 
 class _Unread:

@@ -295,16 +295,16 @@ def _only(values: list[str], figure: Figure) -> str | None:
 def _as_json(value: object) -> str | None:
     if value is True or value is False:
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else None
+    return str(value) if isinstance(value, int | float | Decimal) else None
 
 
 def exact_number(value: object) -> Ratio | None:
     """A number or its plain text as a ratio; None for anything else or beyond 2^53."""
     if value.__class__ is int:
         return (value, 1) if 0 <= value <= AMOUNT_MAX else None
-    if isinstance(value, bool) or not isinstance(value, float | str):
+    if isinstance(value, bool) or not isinstance(value, float | str | Decimal):
         return None
-    text = value.strip() if isinstance(value, str) else repr(value)
+    text = value.strip() if isinstance(value, str) else str(value)
     if len(text) > 40 or not text[:1].isdigit() or not text.isascii() or "_" in text:
         return None
     try:

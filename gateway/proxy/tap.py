@@ -24,7 +24,8 @@ class AnswerTap:
     """Reads one answer. `feed` every piece of its body, then `finish`."""
 
     __slots__ = ("events", "_most", "_chunks", "_size", "_unpacker", "_is_stream", "_wanted",
-                 "_line", "_data", "_data_size", "_found", "_document", "_is_blind")  # fmt: skip
+                 "_line", "_data", "_data_size", "_found", "_document", "_is_blind",
+                 "_is_begun")  # fmt: skip
 
     def __init__(
         self, figures: Iterable[Figure], content_type: str, encoding: str, most: int
@@ -38,13 +39,11 @@ class AnswerTap:
         self._unpacker = zlib.decompressobj(47) if packed else None
         self._is_blind = packed and coding not in ("gzip", "x-gzip", "deflate")
         self._is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
-        # A figure can only be in an event that has its last key somewhere.
         self._wanted = [
-            (figure, f'"{figure.steps[-1]}"'.encode() if figure.steps else b"")
-            for figure in figures
-            if figure.source == "stream.json"
+            (figure, _last_key(figure)) for figure in figures if figure.source == "stream.json"
         ]
         self._line = b""
+        self._is_begun = False
         self._data: list[bytes] = []
         self._data_size = 0
         self._found: dict[Figure, object] = {}
@@ -60,7 +59,11 @@ class AnswerTap:
                 while data:
                     self._plain(self._unpacker.decompress(data, max(most, 1)))
                     data = self._unpacker.unconsumed_tail
-                    if data and not self._is_stream:
+                    if self._unpacker.eof:
+                        # gzip may come in several members (RFC 1952 2.2), one after the other.
+                        data = self._unpacker.unused_data.lstrip(b"\0")
+                        self._unpacker = zlib.decompressobj(47)
+                    elif data and not self._is_stream:
                         self._is_blind = True  # more than may be kept
                         return
             except zlib.error:
@@ -108,6 +111,9 @@ class AnswerTap:
         text = text[: len(text) - len(half)]
         lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._line = lines.pop() + half
+        if lines and not self._is_begun:
+            self._is_begun = True
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")  # a byte order mark
         for line in lines:
             if not line:
                 self._end_event()
@@ -122,8 +128,9 @@ class AnswerTap:
         self._data.clear()
         self._data_size = 0
         self.events += 1
-        wanted = [figure for figure, key in self._wanted if key in data]
-        if not wanted or data.lstrip()[:1] != b"{":
+        is_escaped = b"\\u" in data
+        wanted = [figure for figure, key in self._wanted if key in data or is_escaped]
+        if not wanted:
             return
         try:
             document = orjson.loads(data)
@@ -133,3 +140,9 @@ class AnswerTap:
             found = look_up(document, figure.steps)
             if found is not None:
                 self._found[figure] = found
+
+
+def _last_key(figure: Figure) -> bytes:
+    """The last key of a path, as it stands in an event that has it; b"" where there is none."""
+    keys = [step for step in figure.steps if isinstance(step, str)]
+    return f'"{keys[-1]}"'.encode() if keys else b""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from gateway.core.book import Account, Allowance, Book, Plan
 from gateway.core.ledger import OWN_LOT, Balance
 from gateway.core.periods import DAY_US, Period, Span
-from gateway.core.rows import BalanceRow, LedgerEntry
+from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry
 from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
 from gateway.state.base import AccountState, BalanceSource
 
@@ -142,9 +142,14 @@ class Accounts:
         if state.entries is None:
             state.entries = list(self._source.entries(state.account.id))
             for row in rows:
-                key = (row.meter, row.lot)
-                state.lots_used[key] = state.lots_used.get(key, 0) + row.used
-        state.timeline = Timeline(self._source.versions(state.account.id), self._source.plans())
+                if row.lot != OWN_LOT:
+                    key = (row.meter, row.lot)
+                    state.lots_used[key] = state.lots_used.get(key, 0) + row.used
+        versions = self._source.versions(state.account.id)
+        if len(versions) == 1 and versions[0].account == state.account:
+            # Most accounts never change: one object serves both.
+            versions = (AccountVersion(versions[0].from_us, state.account),)
+        state.timeline = Timeline(versions, self._source.plans())
         return rows
 
     def _bind(

@@ -28,7 +28,20 @@ def test_json_is_parsed_once() -> None:
     assert found.items(parse_figure("request.items:")) is None
 
 
-@pytest.mark.parametrize("data", [b"{", b'{"a":NaN}', b"[1,]", b"{} {}", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b'{"a":NaN}',
+        b"[1,]",
+        b"{} {}",
+        b"\xff\xfe",
+        b'{"a":1,"a":1}',
+        b'[{"b":{"c":1,"c":2}}]',
+        '{"a":1}'.encode("utf-16"),
+        b"[" * 100_000,
+    ],
+)
 def test_broken_json_has_no_price(data: bytes) -> None:
     with pytest.raises(Unpriceable, match="expected a JSON document"):
         body(data).read(frozenset({"request.json"}))

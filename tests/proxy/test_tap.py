@@ -42,6 +42,28 @@ def test_the_last_event_that_has_the_figure_counts(cuts: list[int]) -> None:
     assert found.events == 4
 
 
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("totals.0", b'data: {"totals":[37]}\n\n'),
+        ("", b"data: 37\n\n"),
+        ("0.total", b'data: [{"total":37}]\n\n'),
+        ("usage.total", b'\xef\xbb\xbfdata: {"usage":{"total":37}}\n\n'),
+        ("usage.total", b'data: {"usage":{"t\\u006ftal":37}}\n\n'),
+    ],
+)
+def test_events_of_every_shape(path: str, events: bytes) -> None:
+    figure = parse_figure(f"stream.json:{path}")
+    two = gzip.compress(events[:9]) + gzip.compress(events[9:])
+    for packed in (events, gzip.compress(events), two):
+        coding = "" if packed is events else "gzip"
+        found = AnswerTap((figure,), "text/event-stream", coding, 10_000)
+        for byte in packed:
+            found.feed(bytes((byte,)))
+        found.finish()
+        assert found.find(figure) == 37
+
+
 def test_a_stream_that_breaks_off_has_what_was_said_until_then() -> None:
     found = tap("text/event-stream")
     found.feed(STREAM[: STREAM.index(b"42")])
