@@ -21,8 +21,7 @@ from gateway.core.book import Book, Bundle, Meter, OverageRate
 from gateway.core.instants import iso
 from gateway.core.ledger import Balance
 from gateway.core.limits import RateLimit
-from gateway.core.money import MICRO, format_micro
-from gateway.core.overage import NOTHING, exact_cost, whole_micro
+from gateway.core.money import MICRO, NOTHING, exact_cost, format_micro, whole_micro
 from gateway.core.periods import EVER_US, Span
 from gateway.core.pricing import Charges, Counted
 from gateway.core.statement import projected
@@ -127,7 +126,7 @@ def _terms(hot: Hot, state: AccountState, stored: Stored, now_us: int) -> dict[s
     """Plan and what is the account's own."""
     account, plan, book = state.account, state.plan, hot.book
     cap = account.cap_micro
-    is_reached = cap is not None and hot.state.overage_cost_micro(state, now_us) >= cap
+    is_reached = cap is not None and hot.state.spending(state, now_us).is_reached
     cost = sum((bill.cost_micro for bill in stored.bills.values()), NOTHING)
     return {
         "plan_title": plan.title or plan.name,

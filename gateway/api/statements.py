@@ -19,8 +19,7 @@ from gateway.config.problems import Expected
 from gateway.core.book import Account, Book, Meter, OverageRate
 from gateway.core.instants import iso
 from gateway.core.invoice import Invoice, Line, MeterUse
-from gateway.core.money import format_cents, format_micro
-from gateway.core.overage import NOTHING, whole_micro
+from gateway.core.money import NOTHING, format_cents, format_micro, whole_micro
 from gateway.core.periods import EVER_US, MONTH
 from gateway.core.statement import PERIODS_MAX, PeriodFigures
 from gateway.core.units import json_amount, percent

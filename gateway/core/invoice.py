@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from gateway.core.book import Account, Meter, OverageRate, Plan
-from gateway.core.money import CENT_MICRO, MoneyRounding
+from gateway.core.money import MoneyRounding, round_cents
 from gateway.core.periods import Span
 from gateway.core.rows import LedgerEntry
 from gateway.core.terms import NOT_ENFORCED, Timeline
@@ -87,14 +87,6 @@ def make_invoice(
         add("bundle", entry.reason, entry.meter, entry.amount, cost)
     total = sum(line.cents for line in lines)
     return Invoice(plan, account.seats, tuple(lines), tuple(uses), account.cap_micro, total)
-
-
-def round_cents(cost_micro: Fraction, rounding: MoneyRounding) -> int:
-    """Micro-dollars as whole cents: half up, or always up."""
-    cents = cost_micro / CENT_MICRO
-    if rounding == "up":
-        return -(-cents.numerator // cents.denominator)
-    return (2 * cents.numerator + cents.denominator) // (2 * cents.denominator)
 
 
 def billed_plan(timeline: Timeline, plan: Plan, month: Span, at_us: int) -> str:

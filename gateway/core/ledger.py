@@ -14,10 +14,11 @@ integers in the meter's smallest unit. Must not know the clock.
 from __future__ import annotations
 
 from collections.abc import Collection
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.core.book import OverageRate
-from gateway.core.money import overage_micro
+from gateway.core.money import NOTHING, Stand, bills, exact_cost
 from gateway.core.periods import EVER_US, Span
 
 if TYPE_CHECKING:
@@ -88,6 +89,32 @@ class Part(NamedTuple):
     amount: int
 
 
+class Mark:
+    """An instant within a period: what requests admitted before it used of the own lot.
+
+    `granted` is without what was carried over, None without a limit; `rate` None: not billed.
+    `is_switch`: until then a plan that is not enforced was in force. Else a month began.
+    """
+
+    __slots__ = ("at_us", "used", "granted", "rate", "is_switch")
+
+    def __init__(
+        self, at_us: int, granted: int | None, rate: OverageRate | None, *, is_switch: bool
+    ) -> None:
+        self.at_us = at_us
+        self.used = 0
+        self.granted = granted
+        self.rate = rate
+        self.is_switch = is_switch
+
+    def __repr__(self) -> str:
+        return f"<Mark {self.at_us} {self.used}/{self.granted}>"
+
+    def stand(self, carried: int) -> Stand:
+        over = 0 if self.granted is None else max(0, self.used - self.granted - carried)
+        return Stand(over, None, over) if self.is_switch else Stand(over, self.rate)
+
+
 class Balance:
     """`granted` None: counted without a limit. `end_us`: until when its lots are these.
 
@@ -97,7 +124,7 @@ class Balance:
     __slots__ = (
         "meter", "span", "end_us", "granted", "topped_up", "used", "held", "overage", "status",
         "rate", "carried", "lots", "late", "caps", "lot", "is_plain", "is_watched", "heir",
-        "elder", "rollover", "room", "shares",
+        "elder", "rollover", "room", "shares", "is_billed", "marks", "turn_us",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +149,9 @@ class Balance:
         self.overage = overage
         self.status = status
         self.rate: OverageRate | None = None
+        self.is_billed = False  # what is used past the grants costs `rate`
+        self.marks: tuple[Mark, ...] = ()  # what the bill remembers, in the order of time
+        self.turn_us = EVER_US  # when the next mark is due
         self.carried = 0  # part of `granted`
         self.rollover = 0  # most that the next period takes over
         self.lot = lot  # a cap counts under a name of its own
@@ -136,7 +166,7 @@ class Balance:
 
     def refresh(self) -> None:
         """Note whether more than `used`, `held` and one number decide, and that number."""
-        self.is_plain = not (self.lots or self.late or self.caps or self.heir)
+        self.is_plain = not (self.lots or self.late or self.caps or self.heir or self.marks)
         # `used + held` may come to `room`; whoever would pass it asks `fits`.
         if self.is_watched or not self.is_plain:
             self.room = _ASK_WITH_CARE
@@ -232,6 +262,9 @@ class Balance:
         for part in parts:
             if part.lot == self.lot:
                 self.used += part.amount
+                for mark in self.marks:
+                    if at_us < mark.at_us:
+                        mark.used += part.amount
             else:
                 by_id[part.lot].used += part.amount
         self._end(held, at_us)
@@ -291,7 +324,8 @@ class Balance:
         self.lots = tuple(sorted(valid, key=lambda lot: lot.order))
         changes = [lot.starts_us for lot in lots if lot.starts_us > now_us]
         changes += [lot.expires_us for lot in valid]
-        self.end_us = min([self.span.end_us, *changes, *(cap.span.end_us for cap in self.caps)])
+        changes += [cap.span.end_us for cap in self.caps]
+        self.end_us = min([self.span.end_us, self.turn_us, *changes])
         self.refresh()
 
     def carry(self, last: Balance) -> None:
@@ -313,17 +347,30 @@ class Balance:
 
     # -- money ----------------------------------------------------------------
 
-    def cost_micro(self, more: int = 0) -> int:
-        """What everything used, held and `more` past the grants costs, in micro-dollars."""
-        if self.rate is None or self.granted is None:
-            return 0
-        held = max(0, self.held + more - self.lots_left)
-        return overage_micro(self.rate, max(0, self.used + held - self.granted - self.topped_up))
+    def cost(self, more: int = 0) -> Fraction:
+        """What everything used, held and `more` past the grants adds to the month's bill.
+
+        In micro-dollars, exact; less than nothing where what earlier months paid was granted
+        since.
+        """
+        return self._cost(self.used + max(0, self.held + more - self.lots_left))
 
     @property
-    def spent_micro(self) -> int:
-        """What was used past the grants costs; holds are not spent yet."""
-        return 0 if self.rate is None else overage_micro(self.rate, self.over)
+    def spent(self) -> Fraction:
+        """What was used past the grants added to the month's bill; holds are not spent yet."""
+        return self._cost(self.used)
+
+    def _cost(self, used: int) -> Fraction:
+        rate = self.rate if self.is_billed else None
+        granted = self.granted
+        over = 0 if granted is None else max(0, used - granted - self.topped_up)
+        if not self.marks:
+            return NOTHING if rate is None else exact_cost(rate, over)
+        stands = [mark.stand(self.carried) for mark in self.marks]
+        *earlier, last = bills([*stands, Stand(over, rate)])
+        cost = last.cost_micro
+        before = [b for b, mark in zip(earlier, self.marks, strict=True) if not mark.is_switch]
+        return cost - before[-1].cost_micro if before else cost
 
 
 def carried_over(granted: int, taken_back: int, used: int, most: int) -> int:

@@ -147,14 +147,40 @@ class Books:
         return stage_at(self.terms, at_us)
 
     def allowance_at(self, span: Span, at_us: int) -> Allowance | None:
-        """The own allowance of a period, as of an instant in it."""
-        stage = self.stage_at(at_us)
+        """The own allowance of a period, as of an instant in it.
+
+        Terms with another kind of period change nothing in one that they have put aside.
+        """
+        stage = self.stage_of(span, at_us)
         if stage.plan is None:
             return None
         accounts, plans = self._timeline
         known = bisect_right(accounts, stage.from_us, key=lambda version: version.from_us)
         then = Timeline(accounts[:known], plans)
         return allowance_in(then, stage.plan, stage.account, self.meter, span, at_us)
+
+    def stage_of(self, span: Span, at_us: int) -> Stage:
+        """The last terms until an instant that had this period; else those of the instant."""
+        last = max(0, bisect_right(self.terms, at_us, key=lambda stage: stage.from_us) - 1)
+        for stage in reversed(self.terms[: last + 1]):
+            if self.has_period(stage, span):
+                return stage
+            if stage.from_us <= span.start_us:
+                break
+        return self.terms[last]
+
+    def has_period(self, stage: Stage, span: Span) -> bool:
+        """Whether units counted in a period while these terms were in force.
+
+        What the plan does not limit is counted on in the period that there was.
+        """
+        own = own_allowance(stage.plan, self.meter)
+        if own is None:
+            return True
+        account = stage.account
+        at_us = max(stage.from_us, span.start_us)
+        found = own.period.span(at_us, account.anchor_us, account.timezone)
+        return found.start_us == span.start_us
 
     def topped_up(self, span: Span, at_us: int) -> int:
         """What entries had added to a period's own lot at an instant."""
@@ -205,9 +231,9 @@ class Books:
         """From the period before: the last of those found, or one that nobody asked for."""
         if found:
             figures, before = found[-1]
-            if figures.span.end_us == span.start_us:
-                is_same = before is not None and before.period == allowance.period
-                return figures.carried_out if is_same else 0
+            is_same = before is not None and before.period == allowance.period
+            if is_same and figures.span.end_us == span.start_us:
+                return figures.carried_out
         account = self.stage_at(span.start_us).account
         own = {start_us: used for start_us, (used, _) in self._used.items()}
         past = Past(self._timeline, account, self.meter, own, self._entries)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.ledger import AMOUNT_MAX, OWN_LOT, Lot, carried_over
 from gateway.core.limits import RateLimit
-from gateway.core.money import overage_micro
 from gateway.core.periods import EVER_US, Period, Span
 from gateway.core.rows import AccountVersion, LedgerEntry, PlansVersion
 
@@ -220,28 +219,6 @@ class Past(NamedTuple):
             if first_us <= born_us or least == _through(steps, AMOUNT_MAX):
                 return least
             wanted *= 4
-
-    def overage_micro(self, since_us: int, before_us: int) -> int:
-        """What overage of periods that began from one instant up to another costs."""
-        total = 0
-        for start_us, used in self.used.items():
-            if since_us <= start_us < before_us and used:
-                total += self._cost_micro(start_us, used)
-        return total
-
-    def _cost_micro(self, start_us: int, used: int) -> int:
-        then = self.timeline.account_at(start_us) or self.account
-        known = own_allowance(self.timeline.plan_at(then.plan, start_us), self.meter)
-        if known is None:
-            return 0
-        span = self._span(start_us, known.period)
-        allowance = allowance_of_past(self.timeline, self.meter, span)
-        if allowance is None or allowance.overage is None:
-            return 0
-        granted = allowance.amount + self.topped_up(start_us)
-        if used > granted:
-            granted += self.carried_into(start_us, allowance.period)
-        return overage_micro(allowance.overage, max(0, used - granted))
 
     @property
     def _carries(self) -> bool:

@@ -21,18 +21,22 @@ from gateway.core.pricing import Unpriceable
 
 FIELDS_MAX = 1_000  # of a form
 XML_SPACE = b" \t\r\n\xef\xbb\xbf"
+URLENCODED = "application/x-www-form-urlencoded"
+# A price that knows one of these need not have a form.
+OTHER_SOURCES = frozenset(("request.json", "request.items", "request.junit"))
 ENCODINGS = ("gzip", "x-gzip", "deflate")
 
 
 class RequestBody:
     """One body, parsed at most once in each way. `data` is as the client sent it."""
 
-    __slots__ = ("plain", "content_type", "_document", "_fields", "_results", "_parts")
+    __slots__ = ("plain", "content_type", "media_type", "_document", "_fields", "_results", "_parts")
 
     def __init__(self, data: bytes, content_type: str, encoding: str, most: int) -> None:
         """Raises Unpriceable when it cannot be unpacked."""
         self.plain = unpack(data, encoding, most)
         self.content_type = content_type
+        self.media_type = content_type.partition(";")[0].strip().lower()
         self._document: object = _UNREAD
         self._fields: dict[str, list[str]] | None = None
         self._results: int | None = None
@@ -50,7 +54,19 @@ class RequestBody:
         elif "request.junit" in sources:
             raise Unpriceable("expected a JUnit XML document")
         if "request.form" in sources:
+            if not (self.is_form or sources & OTHER_SOURCES):
+                # A backend may read it as a form all the same.
+                found = self.media_type[:60] or "none"
+                raise Unpriceable(f"Content-Type: expected that of a form, found {found}")
             self.fields()
+
+    @property
+    def is_form(self) -> bool:
+        return self.media_type == URLENCODED or self.is_multipart
+
+    @property
+    def is_multipart(self) -> bool:
+        return self.media_type.startswith("multipart/")
 
     def document(self) -> object:
         """The JSON document; None for an empty body or an XML one."""
@@ -66,9 +82,11 @@ class RequestBody:
         return len(found) if isinstance(found, list) else None
 
     def fields(self) -> dict[str, list[str]]:
-        """Form fields by name, from a urlencoded or multipart body."""
+        """Form fields by name, from a urlencoded or multipart body; none in any other."""
         if self._fields is None:
-            if self.content_type.startswith("multipart/"):
+            if not self.is_form:
+                self._fields = {}
+            elif self.is_multipart:
                 self._fields = {}
                 for name, data in self.parts():
                     self._fields.setdefault(name, []).append(data.decode("utf-8", "replace"))
@@ -93,7 +111,7 @@ class RequestBody:
         """The parts of a multipart body as (name, data); of any other, the body itself."""
         if self._parts is None:
             self._parts = [("", self.plain)]
-            if self.content_type.startswith("multipart/"):
+            if self.is_multipart:
                 self._parts = _multipart(self.plain, self.content_type)
         return self._parts
 

@@ -156,8 +156,10 @@ class Proxy:
         except Malformed as exc:
             self._refuse_malformed(x, exc)
         except StoreUnavailable as exc:
-            self.tally.trouble("store_unavailable", exc)
-            self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
+            if x.head_sent:
+                self._broken(x, exc)
+            else:
+                self._refuse(x, self._unavailable(exc))
         except Exception as exc:
             self._broken(x, exc)
         finally:
@@ -331,13 +333,21 @@ class Proxy:
             x.measure.reserve()
         except Unpriceable as exc:
             return unpriceable(exc)
-        refusal = self._admit(x) or self._open(x)
+        try:
+            refusal = self._admit(x) or self._open(x)
+        except StoreUnavailable as exc:
+            refusal = self._unavailable(exc)
         if refusal is not None:
             self.tally.refused(x, refusal)
         return refusal
 
+    def _unavailable(self, exc: StoreUnavailable) -> Refusal:
+        self.tally.trouble("store_unavailable", exc)
+        return Refusal("store_unavailable", retry_after_s=1)
+
     def _refuse(self, x: Exchange, refusal: Refusal) -> bool:
         """Answer a refusal; it costs nothing and is counted."""
+        assert not x.head_sent, "a refusal is an answer of its own"
         x.status = refusal_status(refusal, x.book)
         self.tally.refused(x, refusal)
         if not x.payload.is_eof() and (x.expects_continue or x.body_length > 65_536):

@@ -42,7 +42,10 @@ async def read_body(measure: Measure) -> Refusal | None:
     if data is None:
         return _too_large(most)
     x.body = data
-    content_type = x.headers.get("Content-Type", "")
+    types = x.headers.getall("Content-Type", [])
+    if len(types) > 1:
+        return Refusal("unpriceable", detail="Content-Type: expected one, found several.")
+    content_type = "".join(types)
     encoding = ", ".join(x.headers.getall("Content-Encoding", []))
     sources = frozenset(figure.source for figure in measure.price.figures())
 

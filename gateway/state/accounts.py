@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from gateway.core.book import Account, Allowance, Book, Plan
 from gateway.core.ledger import OWN_LOT, Balance
-from gateway.core.periods import DAY_US, Period, Span
+from gateway.core.periods import MONTH, Period, Span
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry
 from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
 from gateway.state.base import AccountState, BalanceSource
+from gateway.state.spending import close, forget_old, note_bill, note_closed
 
 # A meter that neither an allowance nor the configuration gives a period.
-_UNLIMITED_PERIOD = Period("month")
-_MONTH = Period("month")
-_MONTH_MAX_US = 31 * DAY_US
+_UNLIMITED_PERIOD = MONTH
 # As a balance's `end_us`: its terms have changed, take the new ones at the next use.
 _STALE_US = 0
 
@@ -128,8 +127,8 @@ class Accounts:
         else:
             balance = Balance(meter, span, None, used=_stored(rows, meter, span.start_us, OWN_LOT))
             balance.topped_up = self._past(state, meter, rows).topped_up(span.start_us)
-            self._bind(state, balance, own, now_us, rows)
-            self._succeed(state, balance, last, rows)
+            self._bind(state, balance, own, now_us, rows, is_new=True)
+            self._succeed(state, balance, last, rows, now_us)
         state.balances[meter] = balance
         if last is not None:
             state.aside.append(last)
@@ -159,6 +158,8 @@ class Accounts:
         own: list[Allowance],
         now_us: int,
         rows: list[BalanceRow],
+        *,
+        is_new: bool = False,
     ) -> None:
         """Give a balance its terms, caps and lots as they are now."""
         balance.is_watched = state.account.cap_micro is not None
@@ -166,6 +167,8 @@ class Accounts:
             self._grant(state, balance, own[0], now_us)
         else:
             balance.granted, balance.overage, balance.rate, balance.carried = None, False, None, 0
+        allowance = own[0] if own else None
+        note_bill(self._source, state, balance, allowance, now_us, is_new=is_new)
         balance.caps = tuple(_cap(state, allowance, now_us, rows) for allowance in own[1:])
         self._set_lots(state, balance, now_us)
 
@@ -212,16 +215,17 @@ class Accounts:
         balance.rollover = granting.rollover
 
     def _succeed(
-        self, state: AccountState, balance: Balance, last: Balance | None, rows: list[BalanceRow]
+        self,
+        state: AccountState,
+        balance: Balance,
+        last: Balance | None,
+        rows: list[BalanceRow],
+        now_us: int,
     ) -> None:
         """Take over what earlier periods left: units, claims on lots, and what was spent."""
         earlier = [b for b in (*state.aside, last) if b is not None and b.meter == balance.meter]
-        if not earlier:
-            month_us = month_of(state.account, balance.span.start_us).start_us
-            cost = self._past(state, balance.meter, rows).overage_micro(
-                month_us, balance.span.start_us
-            )
-            state.spent[balance.meter, month_us] = cost
+        if not earlier or balance.used:  # used: it was closed, and another period came between
+            note_closed(self._source, state, [balance, *earlier], rows, now_us)
         balance.elder = next((b for b in reversed(earlier) if b.held), None)
         own = next((a for a in state.plan.allowances if a.meter == balance.meter), None)
         if own is None:
@@ -282,11 +286,6 @@ class Accounts:
             del state.lots[key]
 
 
-def month_of(account: Account, at_us: int) -> Span:
-    """The calendar month of the account that an instant is in."""
-    return _span(account, _MONTH, at_us)
-
-
 def _span(account: Account, period: Period, at_us: int) -> Span:
     return period.span(at_us, account.anchor_us, account.timezone)
 
@@ -310,17 +309,17 @@ def _tidy(state: AccountState, now_us: int) -> None:
     """Let go of balances that are over and that nothing holds; what they cost is kept."""
     kept = []
     live = list(state.balances.values())
+    # Also those of which nothing is held: an estimate of 0 may come to more.
+    held = {balance for hold in state.holds for balance, _ in hold.reserved}
     for balance in state.aside:
         # Who has left something to a present balance may yet be told of an entry.
-        if balance.held or now_us < balance.span.end_us or balance.heir in live:
+        is_held = balance.held or balance in held
+        if is_held or now_us < balance.span.end_us or balance.heir in live:
             kept.append(balance)
-        elif balance.rate is not None:
-            month_us = month_of(state.account, balance.span.start_us).start_us
-            key = (balance.meter, month_us)
-            state.spent[key] = state.spent.get(key, 0) + balance.spent_micro
+        else:
+            close(state, balance)
     state.aside = kept
-    old_us = now_us - 2 * _MONTH_MAX_US
-    state.spent = {key: cost for key, cost in state.spent.items() if key[1] > old_us}
+    forget_old(state, now_us)
     for balance in live:
         while balance.elder is not None and not balance.elder.held:
             balance.elder = balance.elder.elder

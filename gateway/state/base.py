@@ -8,6 +8,7 @@ all are counted, or nothing changes. Embedded: gateway/state/memory.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from gateway.core.book import Account, Plan
@@ -26,6 +27,10 @@ class BalanceSource(Protocol):
     """Where an account's figures come from when it is seen for the first time."""
 
     def balances(self, account_id: str) -> Iterable[BalanceRow]: ...
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        """What requests used from a period's own lot between each two of `bounds`, ascending."""
+        ...
 
     def entries(self, account_id: str) -> Sequence[LedgerEntry]: ...
 
@@ -61,8 +66,8 @@ class AccountState:
         # Balances that are not the current ones, but may still be held or come back.
         self.aside: list[Balance] = []
         self.caps: dict[tuple[str, str], Balance] = {}  # by meter and lot, live
-        # By meter and start of the month: what the overage of its closed periods costs.
-        self.spent: dict[tuple[str, int], int] = {}
+        # By meter and start of the month: what closed periods added to its bill, micro-dollars.
+        self.spent: dict[tuple[str, int], Fraction] = {}
 
     @property
     def in_flight(self) -> int:

@@ -14,12 +14,12 @@ from gateway.core.counting import Count, Moved, counts_of, ended, taken
 from gateway.core.ledger import Balance, Part
 from gateway.core.limits import Counter
 from gateway.core.money import format_micro
-from gateway.core.periods import EVER_US, Span
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Evaluated, Refusal
-from gateway.state.accounts import Accounts, month_of
+from gateway.state.accounts import Accounts
 from gateway.state.base import AccountState, Ask, Hold, Posting, Settlement
 from gateway.state.refusal import balance_row, cap_row, counter_row, refusal_of
+from gateway.state.spending import Spending, adds_cost, spending_of
 
 Reserved = list[tuple[Balance, int]]
 
@@ -31,14 +31,6 @@ class Careful(NamedTuple):
     counts: list[Count]
     moved: list[Moved]  # shares of counters
     caps: Reserved  # of the fixed charges
-
-
-class Spending(NamedTuple):
-    """The overage of one calendar month, in micro-dollars."""
-
-    month: Span
-    spent: int  # used past the grants
-    reserved: int  # with what is held
 
 
 def decide(
@@ -154,21 +146,13 @@ def _posting(balance: Balance, part: Part) -> Posting:
 # -- the spending cap ---------------------------------------------------------
 
 
-def spending_of(
-    accounts: Accounts, state: AccountState, month: Span, now_us: int, needs: dict[Balance, int]
+def month_spending(
+    accounts: Accounts, state: AccountState, now_us: int, needs: dict[Balance, int]
 ) -> Spending:
-    """What the overage of a month costs. A period belongs to the month that it began in."""
+    """What the overage of the month costs, with what is needed besides."""
     for allowance in state.plan.allowances:
         accounts.balance(state, allowance.meter, now_us)
-    spent = sum(cost for (_, start_us), cost in state.spent.items() if start_us == month.start_us)
-    reserved = spent
-    for balance in (*state.balances.values(), *state.aside):
-        start_us, end_us = balance.span
-        # What has no end counts in every month.
-        if end_us == EVER_US or month.start_us <= start_us < month.end_us:
-            spent += balance.spent_micro
-            reserved += balance.cost_micro(needs.get(balance, 0))
-    return Spending(month, spent, reserved)
+    return spending_of(state, now_us, needs)
 
 
 def _spending_row(
@@ -178,22 +162,14 @@ def _spending_row(
 
     A cap of 0 is reached by the first micro-dollar: the allowances may be used.
     """
-    cap_micro = state.account.cap_micro
-    assert cap_micro is not None
-    months = {month_of(state.account, now_us)}
-    months |= {month_of(state.account, b.span.start_us) for b in needs if b.rate and b.span[0]}
-    adds = any(b.cost_micro(amount) > b.cost_micro() for b, amount in needs.items())
-    found = [spending_of(accounts, state, month, now_us, needs) for month in sorted(months)]
-    refusing = [
-        one for one in found if 0 < one.spent >= cap_micro or (adds and one.reserved > cap_micro)
-    ]
-    month, spent, _ = (refusing or found)[-1]
+    found = month_spending(accounts, state, now_us, needs)
+    assert found.cap_micro is not None
     return Evaluated(
         name="spending_cap",
         kind="spending",
-        limit=format_micro(cap_micro),
-        used=format_micro(spent),
-        remaining=format_micro(max(0, cap_micro - spent)),
-        reset_us=month.end_us,
-        refused=bool(refusing),
+        limit=format_micro(found.cap_micro),
+        used=format_micro(found.spent),
+        remaining=format_micro(max(0, found.cap_micro - found.spent)),
+        reset_us=found.month.end_us,
+        refused=found.is_reached or (found.is_passed and adds_cost(needs)),
     )

@@ -17,7 +17,7 @@ from gateway.core.limits import COUNTERS, Concurrency, Counter, Figures, RateLim
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry, LimitState
-from gateway.state.accounts import Accounts, month_of
+from gateway.state.accounts import Accounts
 from gateway.state.base import (
     AccountState,
     Ask,
@@ -29,12 +29,12 @@ from gateway.state.base import (
 )
 from gateway.state.careful import (
     Careful,
-    Spending,
     decide,
     given_back,
+    month_spending,
     settlement_of,
-    spending_of,
 )
+from gateway.state.spending import Spending
 
 # Windows shorter than this are not kept across a restart: they are over by then.
 SAVED_PERIOD_MIN_US = 60_000_000
@@ -93,12 +93,7 @@ class MemoryState:
 
     def spending(self, state: AccountState, now_us: int) -> Spending:
         """What the account's overage of the calendar month costs, and with what is held."""
-        month = month_of(state.account, now_us)
-        return spending_of(self._accounts, state, month, now_us, {})
-
-    def overage_cost_micro(self, state: AccountState, now_us: int) -> int:
-        """What the account's overage of the calendar month costs, holds included."""
-        return self.spending(state, now_us).reserved
+        return month_spending(self._accounts, state, now_us, {})
 
     # -- the decision -----------------------------------------------------
 

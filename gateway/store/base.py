@@ -7,7 +7,7 @@ not know SQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from gateway.core.book import Account
@@ -32,6 +32,10 @@ class Store(Protocol):
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
         """Periods that began at `since_us` or later, those of no period (0), and all lots."""
+        ...
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        """What requests used from a period's own lot between each two of `bounds`, ascending."""
         ...
 
     def entries(self, account_id: str) -> list[LedgerEntry]:

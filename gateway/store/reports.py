@@ -17,7 +17,7 @@ import orjson
 
 from gateway.core.events import Event, Posted
 from gateway.core.rows import BalanceRow
-from gateway.store.sqlite import read_balances
+from gateway.store.balances import read_balances
 
 PAGE_MAX = 1_000
 # Events looked at for one page when a filter has no index: about 50 ms. A page may end
@@ -80,6 +80,9 @@ class ActivityFilter:
 @contextmanager
 def read_snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """All reads inside see the store at one moment. Keep it short: it holds the WAL."""
+    if connection.in_transaction:
+        yield connection  # of the snapshot around this one
+        return
     connection.execute("BEGIN")
     try:
         yield connection

@@ -8,7 +8,7 @@ WAL. Must not write.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +24,12 @@ from gateway.core.rows import (
     LimitState,
     PlansVersion,
 )
+from gateway.store.balances import read_balances
 from gateway.store.base import StoreUnavailable
 from gateway.store.codec import load_account
 from gateway.store.connect import open_reader
 from gateway.store.ledger import account_versions, list_entries, plans_versions
+from gateway.store.sums import read_uses
 
 T = TypeVar("T")
 
@@ -37,24 +39,6 @@ KEY_COLUMNS = (
     *("created_us", "expires_us", "revoked_us", "routes", "networks"),
 )
 SELECT_KEY = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
-# Sought meter by meter: an account of hourly periods has thousands of rows a year.
-SELECT_BALANCES = """
-    WITH RECURSIVE meters(meter) AS (
-        SELECT min(meter) FROM balances WHERE account = ?1
-        UNION ALL
-        SELECT (SELECT min(meter) FROM balances WHERE account = ?1 AND meter > meters.meter)
-        FROM meters WHERE meter IS NOT NULL
-    )
-    SELECT b.meter, b.period_us, b.lot, b.used FROM meters CROSS JOIN balances b
-        ON b.account = ?1 AND b.meter = meters.meter AND b.period_us >= ?2
-    UNION ALL
-    SELECT b.meter, b.period_us, b.lot, b.used FROM meters CROSS JOIN balances b
-        ON b.account = ?1 AND b.meter = meters.meter AND b.period_us = 0
-    WHERE ?2 > 0 AND (b.lot = '' OR substr(b.lot, 1, 1) = '@')
-    UNION ALL
-    SELECT meter, period_us, lot, used FROM balances INDEXED BY balances_by_lot
-    WHERE account = ?1 AND lot != '' AND substr(lot, 1, 1) != '@' AND period_us < ?2
-"""
 
 
 class SqliteStore:
@@ -80,7 +64,12 @@ class SqliteStore:
         return key_of(rows[0]) if rows else None
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        return [BalanceRow(*row) for row in self._ask(SELECT_BALANCES, (account_id, since_us))]
+        return self._read(lambda connection: read_balances(connection, account_id, since_us))
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        return self._read(
+            lambda connection: read_uses(connection, account_id, meter, period_us, bounds)
+        )
 
     def entries(self, account_id: str) -> list[LedgerEntry]:
         return self._read(lambda connection: list_entries(connection, account_id))
@@ -114,13 +103,6 @@ class SqliteStore:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def read_balances(
-    connection: sqlite3.Connection, account_id: str, since_us: int
-) -> list[BalanceRow]:
-    rows = connection.execute(SELECT_BALANCES, (account_id, since_us)).fetchall()
-    return [BalanceRow(*row) for row in rows]
 
 
 def account_of(row: tuple[Any, ...]) -> Account:

@@ -8,36 +8,23 @@ run on the event loop, and must not format.
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.core.book import Account, Allowance, Meter, OverageRate, Plan
 from gateway.core.invoice import Invoice, MeterUse, billed_plan, make_invoice
-from gateway.core.money import MoneyRounding
-from gateway.core.overage import (
-    NOTHING,
-    Accrued,
-    Bill,
-    Use,
-    accrue,
-    switches,
-    was_allowed,
-    was_billed,
-)
+from gateway.core.money import NOTHING, MoneyRounding
+from gateway.core.overage import PERIODS_OF_MONTH, ReadUses, accrue_period, was_allowed
 from gateway.core.periods import DAY_US, MONTH, SECOND_US, Period, Span
-from gateway.core.statement import Books, PeriodFigures
+from gateway.core.statement import PeriodFigures
 from gateway.core.terms import effective_plan, own_allowance
-from gateway.store.sums import read_lot_spans, read_spans
+from gateway.store.sums import read_uses
 from gateway.usage.records import Records
-
-# Of one month: hours are the shortest periods that there are.
-PERIODS_MAX = 24 * 32
 
 
 @dataclass(slots=True)
@@ -101,10 +88,11 @@ def read_meter_bill(
     """
     books = records.books(meter)
     until_us = min(days[-1], now_us + 1)
-    figures = books.history(until_us - 1, PERIODS_MAX, days[0])
+    figures = books.history(until_us - 1, PERIODS_OF_MONTH, days[0])
     bill = MeterBill(meter, [f for f in figures if f.span.end_us > days[0]])
+    read = _reader(connection, records.account.id, meter.name)
     for period in bill.figures:
-        added, stands = _accrue(connection, records, books, period, days, until_us, now_us)
+        added, stands = accrue_period(books, period, days, until_us, now_us, read)
         bill.overdraft += stands.over - stands.units
         bill.rate = stands.rate or bill.rate
         for entry in added:
@@ -129,43 +117,13 @@ def read_period_bill(
     """Of the period that is now, up to now. Raises sqlite3.Error."""
     books = records.books(meter)
     period = books.history(now_us, 1)[-1]
-    _, bill = _accrue(connection, records, books, period, (), now_us + 1, now_us)
+    read = _reader(connection, records.account.id, meter.name)
+    _, bill = accrue_period(books, period, (), now_us + 1, now_us, read)
     return PeriodBill(bill.units, bill.cost_micro, was_allowed(books, period.span, now_us))
 
 
-def _accrue(
-    connection: sqlite3.Connection,
-    records: Records,
-    books: Books,
-    period: PeriodFigures,
-    days: Sequence[int],
-    until_us: int,
-    now_us: int,
-) -> tuple[list[Accrued], Bill]:
-    """How one period's overage came about; nothing is read where there cannot be any."""
-    span = period.span
-    end_us = min(span.end_us, until_us)
-    if not was_billed(books, span, until_us) or not _may_have_overage(books, period):
-        return [], Bill(period.overage, 0, None, NOTHING)
-    inside = [at_us for at_us in (*days, *switches(books, span)) if span.start_us < at_us < end_us]
-    bounds = sorted({span.start_us, *inside, end_us})
-    account_id = records.account.id
-    first = max(0, bisect_left(bounds, books.born_us) - 1)  # nothing was used before
-    rows = read_spans(connection, account_id, books.meter, bounds[first:], span.start_us)
-    amounts = [0] * first + [row.amount for row in rows]
-    if period.lots_used:
-        found = read_lot_spans(connection, account_id, books.meter, bounds[first:], span.start_us)
-        amounts = [n - m for n, m in zip(amounts, [0] * first + found, strict=True)]
-    uses = [Use(*pair, n) for pair, n in zip(pairwise(bounds), amounts, strict=True)]
-    return accrue(books, span, uses, period.carried_in, now_us)
-
-
-def _may_have_overage(books: Books, period: PeriodFigures) -> bool:
-    """Whether a period has overage, or may have had some that was granted later."""
-    if period.overage or period.topped_up:
-        return True
-    span = period.span
-    return any(span.start_us < stage.from_us < span.end_us for stage in books.terms)
+def _reader(connection: sqlite3.Connection, account: str, meter: str) -> ReadUses:
+    return lambda start_us, bounds: read_uses(connection, account, meter, start_us, bounds)
 
 
 def read_bills(

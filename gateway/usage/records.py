@@ -12,9 +12,9 @@ from gateway.core.book import Account, Meter, Plan
 from gateway.core.rows import BalanceRow, LedgerEntry
 from gateway.core.statement import Books, Stage, stage_at, stages
 from gateway.core.terms import Timeline
+from gateway.store.balances import read_balances
 from gateway.store.ledger import account_versions, list_entries, plans_versions
 from gateway.store.reports import read_snapshot
-from gateway.store.sqlite import read_balances
 
 
 class Records(NamedTuple):

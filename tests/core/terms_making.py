@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -135,6 +136,13 @@ class Source:
 
     def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
         return self._rows
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        """All of a period's in its first hour."""
+        used = sum(
+            row.used for row in self._rows if (row.meter, row.period_us) == (meter, period_us)
+        )
+        return [used if a <= period_us < b else 0 for a, b in pairwise(bounds)]
 
     def entries(self, account_id: str) -> list[LedgerEntry]:
         return self._entries

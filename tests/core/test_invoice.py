@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.book import Account, Meter, OverageRate, Plan
 from gateway.core.invoice import Invoice, MeterUse, billed_plan, make_invoice, round_cents
-from gateway.core.money import format_cents
-from gateway.core.overage import exact_cost
+from gateway.core.money import exact_cost, format_cents
 from gateway.core.periods import MONTH
 from tests.core.terms_making import ACME, entry, paying, plan, timeline, us
 

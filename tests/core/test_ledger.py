@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.book import OverageRate
 from gateway.core.ledger import AMOUNT_MAX, Balance, Lot
-from gateway.core.money import CENT_MICRO, format_cents, format_micro, overage_micro, to_cents
+from gateway.core.money import (
+    CENT_MICRO,
+    exact_cost,
+    format_cents,
+    format_micro,
+    round_cents,
+    whole_micro,
+)
 from gateway.core.periods import Span
 
 SPAN = Span(0, 1_000)
@@ -25,12 +34,12 @@ def test_apibricks_500_uc_on_committed_256_are_158_67_over_and_414_67_dollars() 
     included = 256 * UC * 100 // 75  # 341.333333333 UC, rounded down
     assert included == 341_333_333_333
     balance = balance_of(included, overage=True)
-    balance.rate = OverageRate(1_000_000, UC)
+    balance.rate, balance.is_billed = OverageRate(1_000_000, UC), True
     balance.post(0, 300 * UC)
     assert (balance.remaining, balance.over) == (41_333_333_333, 0)
     balance.post(0, 200 * UC)
     assert (balance.used, balance.over, balance.remaining) == (500 * UC, 158_666_666_667, 0)
-    assert format_cents(to_cents(256_000_000 + balance.spent_micro, "half_up")) == "414.67"
+    assert format_cents(round_cents(256_000_000 + balance.spent, "half_up")) == "414.67"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +59,7 @@ def test_overage_in_money(
     price_micro: int, units: int, rounding: str, over: int, micro: int
 ) -> None:
     rate = OverageRate(price_micro, units, rounding)  # type: ignore[arg-type]
-    assert overage_micro(rate, over) == micro
+    assert whole_micro(exact_cost(rate, over)) == micro
 
 
 def test_money_as_text() -> None:
@@ -58,8 +67,8 @@ def test_money_as_text() -> None:
         "0.00", "0.000005", "0.01", "1.50", "-0.025",
     ]  # fmt: skip
     halves = (CENT_MICRO // 2 - 1, CENT_MICRO // 2, CENT_MICRO // 2 + 1)
-    assert [to_cents(n, "half_up") for n in halves] == [0, 1, 1]
-    assert [to_cents(n, "up") for n in (0, 1, CENT_MICRO)] == [0, 1, 1]
+    assert [round_cents(Fraction(n), "half_up") for n in halves] == [0, 1, 1]
+    assert [round_cents(Fraction(n), "up") for n in (0, 1, CENT_MICRO)] == [0, 1, 1]
 
 
 def test_a_hold_is_ended_once() -> None:

@@ -13,17 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.book import OverageRate
-from gateway.core.overage import (
-    Accrued,
-    Bill,
-    Use,
-    accrue,
-    exact_cost,
-    switches,
-    was_allowed,
-    was_billed,
-    whole_micro,
-)
+from gateway.core.money import Bill, exact_cost, whole_micro
+from gateway.core.overage import Accrued, Use, accrue, switches, was_allowed, was_billed
 from gateway.core.periods import DAY_US, MONTH
 from gateway.core.rows import BalanceRow, LedgerEntry
 from gateway.core.terms import Timeline, effective_plan
@@ -196,4 +187,4 @@ def test_bills_are_what_the_hot_state_counts_against_the_cap(
     uses = [Use(now.span.start_us, now_us + 1, now.used)]
     _, bill = accrue(found, now.span, uses, now.carried_in, now_us)
     assert bill.units == hot.balance(state, "coins", now_us).over == now.overage
-    assert whole_micro(bill.cost_micro) == hot.overage_cost_micro(state, now_us)
+    assert whole_micro(bill.cost_micro) == hot.spending(state, now_us).reserved

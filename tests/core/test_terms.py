@@ -150,14 +150,6 @@ def test_top_ups_are_not_carried_over_and_what_was_taken_back_neither() -> None:
     assert carried(10, 100, [2], [entry(-5)]) == 3
 
 
-def test_an_overage_of_past_periods_counts_what_was_carried_into_them() -> None:
-    plan = Plan("p", (allowance("coins", 10, DAY, rollover=5, overage=priced(1)),))
-    sums = {BORN + DAY_US: 17, BORN + 2 * DAY_US: 10, BORN + 3 * DAY_US: 11}
-    past = Past(timeline_of(plan), ACME, "coins", sums)
-    assert past.overage_micro(BORN, BORN + 3 * DAY_US) == 2 * 10_000
-    assert past.overage_micro(BORN, BORN + 4 * DAY_US) == 3 * 10_000
-
-
 # -- lots -----------------------------------------------------------------------
 
 

@@ -109,3 +109,27 @@ def test_a_broken_multipart_body_has_no_price(data: bytes) -> None:
     if data:
         with pytest.raises(Unpriceable, match="multipart"):
             found.parts()
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded2"]
+)
+def test_what_is_no_form_has_no_form_price(content_type: str) -> None:
+    with pytest.raises(Unpriceable, match="expected that of a form"):
+        body(b"n=3", content_type).read(frozenset({"request.form"}))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=utf-8"],
+)
+def test_a_form_is_one_in_any_spelling(content_type: str) -> None:
+    found = body(b"n=3&m=", content_type)
+    found.read(frozenset({"request.form"}))
+    assert found.fields() == {"n": ["3"], "m": [""]}
+
+
+def test_multipart_is_one_in_any_spelling() -> None:
+    parts = b'--b\r\nContent-Disposition: form-data; name="n"\r\n\r\n3\r\n--b--\r\n'
+    found = body(parts, "Multipart/Form-Data; boundary=b")
+    assert found.fields() == {"n": ["3"]}

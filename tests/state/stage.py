@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from gateway.core.book import Account, Allowance, OverageRate, Plan
 from gateway.core.ledger import Balance
 from gateway.core.limits import RateLimit
+from gateway.core.money import NOTHING, whole_micro
+from gateway.core.overage import cost_of_month
 from gateway.core.periods import Period
 from gateway.core.pricing import Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import AccountVersion, BalanceRow, EntryKind, LedgerEntry, PlansVersion
-from gateway.core.terms import effective_plan
+from gateway.core.statement import Books, stages
+from gateway.core.terms import Timeline, effective_plan
 from gateway.state.base import AccountState, Hold, Posting
 from gateway.state.memory import MemoryState
 
@@ -60,18 +64,24 @@ class Store:
 
     def __init__(self, account: Account, plans: Sequence[Plan], from_us: int = 0) -> None:
         self.sums: dict[tuple[str, int, str], int] = {}
+        self.posted: list[tuple[int, str, int, str, int]] = []  # instant, meter, period, lot, units
         self.ledger: list[LedgerEntry] = []
         self.history = [AccountVersion(from_us, account)]
         self.books = [PlansVersion(from_us, "1", {plan.name: plan for plan in plans})]
 
-    def post(self, postings: Sequence[Posting]) -> None:
+    def post(self, postings: Sequence[Posting], at_us: int = 0) -> None:
         for posting in postings:
             meter, amount, period_us, *lot = posting
-            key = (meter, period_us, lot[0] if lot else "")
+            key = (meter, period_us, str(lot[0]) if lot else "")
             self.sums[key] = self.sums.get(key, 0) + amount
+            self.posted.append((at_us, *key, amount))
 
     def balances(self, account_id: str) -> list[BalanceRow]:
         return [BalanceRow(*key, used) for key, used in self.sums.items()]
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        own = [(t, n) for t, *key, n in self.posted if key == [meter, period_us, ""]]
+        return [sum(n for t, n in own if a <= t < b) for a, b in pairwise(bounds)]
 
     def entries(self, account_id: str) -> list[LedgerEntry]:
         return list(self.ledger)
@@ -162,9 +172,11 @@ class Stage:
         if counted is None:
             counted = hold.ask.counted if hold.ask is not None else ()
         exact = hold.charges if charges is None else charges
+        assert hold.ask is not None
+        at_us = hold.ask.time_us
         settlement = self.hot.settlement(hold, exact, counted)
         self.hot.settle(hold, settlement)
-        self.store.post(settlement.postings)
+        self.store.post(settlement.postings, at_us)
         return settlement.postings
 
     def spend(self, at_us: int, amount: int, meter: str = "coins") -> tuple[Posting, ...]:
@@ -172,3 +184,20 @@ class Stage:
 
     def balance(self, at_us: int, meter: str = "coins") -> Balance:
         return self.hot.balance(self.state, meter, at_us)
+
+    def invoiced_micro(self, now_us: int) -> int:
+        """What the invoice of the month bills for overage, from the store alone."""
+        store = self.store
+        month = MONTH.span(now_us, self.account.anchor_us, self.account.timezone)
+        timeline = Timeline(store.history, store.books)
+        terms = stages(timeline, self.account, self.state.plan)
+        total = NOTHING
+        for meter in {a.meter for plan in store.books[-1].plans.values() for a in plan.allowances}:
+            balances = store.balances("acme")
+            books = Books(meter, MONTH, timeline, terms, store.ledger, balances)
+
+            def read(period_us: int, bounds: Sequence[int], meter: str = meter) -> list[int]:
+                return store.uses("acme", meter, period_us, bounds)
+
+            total += cost_of_month(books, month, now_us, read)
+        return whole_micro(total)

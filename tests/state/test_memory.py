@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hypothesis import settings
@@ -29,6 +29,9 @@ PLAN = Plan("free", (COINS, CREDITS), (HOURLY, PARALLEL))
 class NoStore:
     def balances(self, account_id: str) -> Iterable[BalanceRow]:
         return ()
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        return [0] * (len(bounds) - 1)
 
     def entries(self, account_id: str) -> list[LedgerEntry]:
         return []

@@ -133,7 +133,7 @@ def test_trial_and_off_count_and_never_refuse(plan: Plan) -> None:
     stage = Stage(plan, cap_micro=1)
     stage.spend(T, 10**6, "reports")
     balance = stage.balance(T, "reports")
-    assert (balance.used, balance.remaining, balance.cost_micro()) == (10**6, 0, 0)
+    assert (balance.used, balance.remaining, balance.cost()) == (10**6, 0, 0)
 
 
 @pytest.mark.parametrize("plan", [FREE, ENTERPRISE])
@@ -142,7 +142,7 @@ def test_free_and_enterprise_block_also_where_overage_is_asked_for(plan: Plan) -
     hold = stage.hold(T, ("reports", 50))
     stage.settle(hold, (("reports", 1_000),))
     assert stage.refusal(T, ("reports", 1)).status == 402
-    assert stage.balance(T, "reports").cost_micro() == 0
+    assert stage.balance(T, "reports").cost() == 0
 
 
 def test_paid_takes_402_or_goes_on_by_one_switch_at_once() -> None:
@@ -155,11 +155,11 @@ def test_paid_takes_402_or_goes_on_by_one_switch_at_once() -> None:
     stage.spend(T + 1, 250, "reports")
     stage.spend(T + 1, 11, "tokens")
     balance = stage.balance(T + 1, "reports")
-    assert (balance.over, balance.spent_micro) == (250, 25_000)  # $0.01 for each 100
+    assert (balance.over, balance.spent) == (250, 25_000)  # $0.01 for each 100
     stage.change(T + 2, overage=False)
     assert isinstance(stage.admit(T + 2, ("reports", 1)), Refusal)
     assert isinstance(stage.admit(T + 2, ("tokens", 1)), Refusal)
-    assert stage.balance(T + 2, "reports").spent_micro == 25_000
+    assert stage.balance(T + 2, "reports").spent == 25_000
 
 
 def test_an_amount_of_its_own_where_the_plan_lets_accounts_have_one() -> None:

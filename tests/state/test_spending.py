@@ -96,15 +96,52 @@ def test_weeks_and_days_of_one_month_add_up(is_restarted: bool) -> None:
     assert stage.refusal(now_us, ("tokens", 1)).code == "spending_cap_reached"
 
 
-def test_a_week_belongs_to_the_month_it_began_in() -> None:
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_week_over_the_end_of_a_month_is_told_apart_by_its_days(is_restarted: bool) -> None:
     weekly = allowance("coins", 10, WEEK, on_exhausted="overage", overage=priced(1))
     stage = Stage(Plan("p", (weekly, TOKENS)), cap_micro=DOLLAR // 20, anchor_us=us("2026-03-02"))
-    april = us("2026-04-02")  # the week began on March 30
-    stage.spend(april, 15)
+    march, april = us("2026-03-31"), us("2026-04-02")  # the week began on March 30
+    stage.spend(march, 15)
+    assert stage.hot.spending(stage.state, march).spent == DOLLAR // 20
+    assert stage.refusal(march, ("coins", 1)).code == "spending_cap_reached"
+    late = stage.admit(march, ("coins", 0))  # admitted in March, and settled in April
+    assert not isinstance(late, Refusal)
     assert stage.hot.spending(stage.state, april).spent == 0
-    assert stage.hot.spending(stage.state, us("2026-03-31")).spent == DOLLAR // 20
-    stage.refusal(april, ("coins", 1))
+    stage.settle(late, (("coins", 3),))
+    if is_restarted:
+        stage.restart()
+    assert stage.hot.spending(stage.state, april).spent == 0
+    stage.spend(april, 4)
+    assert stage.hot.spending(stage.state, april).spent == 4 * DOLLAR // 100
+    if is_restarted:
+        stage.restart()
     stage.spend(april, 1, "tokens")
+    assert stage.refusal(april, ("coins", 2)).code == "spending_cap_reached"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_trial_let_pass_does_not_count_for_the_cap(is_restarted: bool) -> None:
+    trial = Plan("trial", (COINS,), billing="trial", on_leave="at_once")
+    stage = Stage(trial, Plan("p", (COINS,)), cap_micro=DOLLAR // 20)
+    stage.spend(T, 30)
+    late = stage.hold(T, ("coins", 1))
+    stage.change(T + 1, plan="p")
+    stage.spend(T + 2, 3)
+    stage.settle(late)  # of the trial, too
+    if is_restarted:
+        stage.restart()
+    assert stage.hot.spending(stage.state, T + 3).spent == 3 * DOLLAR // 100
+    stage.spend(T + 3, 2)
+    assert stage.refusal(T + 4, ("coins", 1)).code == "spending_cap_reached"
+
+
+def test_the_error_of_an_estimate_is_no_overage_where_the_plan_blocks() -> None:
+    stage = Stage(PLAN, cap_micro=DOLLAR // 20, overage=False)
+    stage.settle(stage.hold(T, ("coins", 1)), (("coins", 100),))
+    assert stage.hot.spending(stage.state, T).spent == 0
+    stage.spend(T, 1, "tokens")
+    stage.change(T + 1, overage=True)  # from now on it is billed, as the invoice does
+    assert stage.hot.spending(stage.state, T + 1).is_reached
 
 
 def test_a_request_of_last_period_that_settles_late_still_costs() -> None:
@@ -112,7 +149,7 @@ def test_a_request_of_last_period_that_settles_late_still_costs() -> None:
     stage = Stage(Plan("p", (daily,)), cap_micro=DOLLAR // 20)
     hold = stage.hold(T, ("coins", 14))
     tomorrow = T + 86_400 * 1_000_000
-    assert stage.hot.spending(stage.state, tomorrow)[1:] == (0, 40_000)
+    assert stage.hot.spending(stage.state, tomorrow)[1:3] == (0, 40_000)
     stage.refusal(tomorrow, ("coins", 12))
     stage.settle(hold)
     stage.spend(tomorrow, 11)
@@ -135,7 +172,7 @@ def test_overage_that_was_used_keeps_its_price_when_the_plan_changes() -> None:
     stage.spend(T, 15)
     stage.change(T + 1, plan="e")
     assert stage.refusal(T + 2, ("coins", 1)).code == "budget_exhausted"
-    assert stage.balance(T + 2).spent_micro == DOLLAR // 20
+    assert stage.balance(T + 2).spent == DOLLAR // 20
 
 
 def test_the_order_of_refusals_is_limits_budgets_caps_spending() -> None:
@@ -167,9 +204,15 @@ def test_figures_near_2_to_the_53_are_refused_and_never_inexact() -> None:
     assert stage.balance(T).used == AMOUNT_MAX
 
 
-def test_units_without_a_period_count_in_every_month() -> None:
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_units_without_a_period_count_in_the_month_they_were_used_in(is_restarted: bool) -> None:
     ever = allowance("coins", 10, Period("ever"), on_exhausted="overage", overage=priced(1))
     stage = Stage(Plan("p", (ever, TOKENS)), cap_micro=DOLLAR // 20)
     stage.spend(T, 15)
-    for now_us in (T, APRIL):
-        assert stage.refusal(now_us, ("tokens", 1)).code == "spending_cap_reached"
+    assert stage.refusal(T, ("tokens", 1)).code == "spending_cap_reached"
+    for month in (APRIL, us("2026-05-01")):
+        if is_restarted:
+            stage.restart()
+        assert stage.hot.spending(stage.state, month).spent == 0
+        stage.spend(month, 5)
+        assert stage.refusal(month, ("tokens", 1)).code == "spending_cap_reached"

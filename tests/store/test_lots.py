@@ -9,8 +9,7 @@ import pytest
 
 from gateway.core.events import Posted
 from gateway.core.rows import BalanceRow
-from gateway.store import reports
-from gateway.store import sqlite as sqlite_store
+from gateway.store import balances, reports
 from gateway.store.reports import ActivityFilter, OperationRow
 from gateway.store.sqlite import SqliteStore
 from tests.journal.making import WEEK_US, event, opened, ship, write
@@ -96,7 +95,7 @@ def test_since_leaves_out_old_periods_but_no_lot(store: SqliteStore) -> None:
     plan = " ".join(
         row[3]
         for row in store.connection.execute(
-            f"EXPLAIN QUERY PLAN {sqlite_store.SELECT_BALANCES}", ("acc", 1)
+            f"EXPLAIN QUERY PLAN {balances.SELECT_BALANCES}", ("acc", 1)
         ).fetchall()
     )
     assert "SCAN balances" not in plan and "SCAN b " not in plan

@@ -12,8 +12,7 @@ import pytest
 
 from gateway.core.book import Account, Meter, Plan
 from gateway.core.events import Event, Posted
-from gateway.core.money import format_cents
-from gateway.core.overage import whole_micro
+from gateway.core.money import format_cents, whole_micro
 from gateway.core.periods import DAY_US, HOUR_US, MONTH
 from gateway.core.rows import LedgerEntry
 from gateway.core.terms import effective_plan
