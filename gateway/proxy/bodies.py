@@ -30,7 +30,9 @@ ENCODINGS = ("gzip", "x-gzip", "deflate")
 class RequestBody:
     """One body, parsed at most once in each way. `data` is as the client sent it."""
 
-    __slots__ = ("plain", "content_type", "media_type", "_document", "_fields", "_results", "_parts")
+    __slots__ = (
+        "plain", "content_type", "media_type", "_document", "_fields", "_results", "_parts",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, content_type: str, encoding: str, most: int) -> None:
         """Raises Unpriceable when it cannot be unpacked."""
