@@ -141,7 +141,7 @@ class LivePlace:
             if x is None or x.hold is None or not connection.has_hold:
                 continue
             amounts = {b.meter: n for b, n in x.hold.reserved}
-            amounts |= {c.counter.meter: c.counted.amount for c in x.hold.counted}
+            amounts |= {share.counter.meter: n for share, n in x.hold.counts}
             found.append(
                 OpenHold(
                     id=x.event_id,

@@ -127,6 +127,6 @@ def move(moved: Iterable[Moved]) -> None:
         share.quantity, share.units = quantity, units
         shares = share.counter.shares
         if quantity and share not in shares:
-            shares.append(share)
+            share.counter.shares = (*shares, share)
         elif not quantity and share in shares:
-            shares.remove(share)
+            share.counter.shares = tuple(other for other in shares if other is not share)

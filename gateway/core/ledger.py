@@ -160,7 +160,7 @@ class Balance:
         self.caps: tuple[Balance, ...] = ()  # further allowances of the meter
         self.heir: Balance | None = None  # the next period's, which carries over from this
         self.elder: Balance | None = None  # the last period's, which may still claim lots
-        self.shares: list[Share] = []  # of a counter: who holds units for what is held here
+        self.shares: tuple[Share, ...] = ()  # of a counter: who holds units for what is held here
         self.is_watched = False  # a spending cap has a say
         self.refresh()
 

@@ -221,7 +221,8 @@ class Books:
             figures = self._figures(span, allowance, now_us)
             if allowance is not None:
                 figures.carried_in = self._carried_into(span, allowance, found)
-            _close(figures, allowance, now_us)
+            is_whole = last_us == span.end_us - 1  # else another kind of period came before its end
+            _close(figures, allowance, now_us, is_whole)
             found.append((figures, allowance))
         return [figures for figures, _ in found]
 
@@ -277,14 +278,17 @@ def _occurrences(entry: LedgerEntry, span: Span) -> Iterable[tuple[str, int, int
         at_us = lot.expires_us
 
 
-def _close(figures: PeriodFigures, allowance: Allowance | None, now_us: int) -> None:
+def _close(
+    figures: PeriodFigures, allowance: Allowance | None, now_us: int, is_whole: bool
+) -> None:
     """What a period that is over leaves to the next, and what it loses."""
     figures.is_over = figures.span.end_us <= now_us
     if not figures.is_over or allowance is None:
         return
     granted, taken_back = figures.granted + figures.carried_in, min(0, figures.topped_up)
     # Top-ups are used after the allowance and are not carried over.
-    figures.carried_out = carried_over(granted, taken_back, figures.used, allowance.rollover)
+    most = allowance.rollover if is_whole else 0
+    figures.carried_out = carried_over(granted, taken_back, figures.used, most)
     figures.own_expired = max(0, figures.limit - figures.used) - figures.carried_out
 
 

@@ -14,7 +14,7 @@ from gateway.core.ledger import OWN_LOT, Balance
 from gateway.core.periods import MONTH, Period, Span
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry
 from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
-from gateway.state.base import AccountState, BalanceSource
+from gateway.state.base import NOTHING, AccountState, BalanceSource, Hold
 from gateway.state.spending import close, forget_old, note_bill, note_closed
 
 # A meter that neither an allowance nor the configuration gives a period.
@@ -29,6 +29,7 @@ class Accounts:
     def __init__(self, source: BalanceSource) -> None:
         self._source = source
         self._states: dict[str, AccountState] = {}
+        self.holds: set[Hold] = set()  # open ones, of all accounts
         self.periods: dict[str, Period] = {}
 
     def use(self, book: Book) -> None:
@@ -61,7 +62,9 @@ class Accounts:
         idle = {
             account_id
             for account_id, state in self._states.items()
-            if state.touched_us < before_us and not state.holds and state.last_seq <= shipped_seq
+            if state.touched_us < before_us
+            and not state.in_flight
+            and state.last_seq <= shipped_seq
         }
         for account_id in idle:
             del self._states[account_id]
@@ -73,13 +76,13 @@ class Accounts:
             return  # nothing is live yet: it will be read with the rest
         if any(known.id == entry.id for known in state.entries):
             return
-        state.entries.append(entry)
+        state.entries = (*state.entries, entry)
         self._recount(state, entry, entry.amount)
 
     def undo_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """An entry that was applied in advance did not reach the store."""
         if state.entries is not None and entry in state.entries:
-            state.entries.remove(entry)
+            state.entries = tuple(known for known in state.entries if known != entry)
             self._recount(state, entry, -entry.amount)
 
     def _recount(self, state: AccountState, entry: LedgerEntry, amount: int) -> None:
@@ -131,19 +134,21 @@ class Accounts:
             self._succeed(state, balance, last, rows, now_us)
         state.balances[meter] = balance
         if last is not None:
-            state.aside.append(last)
-            _tidy(state, now_us)
+            state.aside = (*state.aside, last)
+            self._tidy(state, now_us)
         return balance
 
     def _rows(self, state: AccountState) -> list[BalanceRow]:
         """Stored balances; the first time also entries, history and what lots have lost."""
         rows = list(self._source.balances(state.account.id))
         if state.entries is None:
-            state.entries = list(self._source.entries(state.account.id))
+            state.entries = tuple(self._source.entries(state.account.id))
+            used: dict[tuple[str, str], int] = {}
             for row in rows:
                 if row.lot != OWN_LOT:
                     key = (row.meter, row.lot)
-                    state.lots_used[key] = state.lots_used.get(key, 0) + row.used
+                    used[key] = used.get(key, 0) + row.used
+            state.lots_used = used or NOTHING
         versions = self._source.versions(state.account.id)
         if len(versions) == 1 and versions[0].account == state.account:
             # Most accounts never change: one object serves both.
@@ -275,15 +280,40 @@ class Accounts:
             key = (balance.meter, fresh.id)
             lot = state.lots.get(key)
             if lot is None:
-                lot = state.lots[key] = fresh
+                lot = fresh
+                state.lots = {**state.lots, key: lot}
                 lot.used = state.lots_used.get(key, 0)
             lot.amount = fresh.amount
             lots.append(lot)
         balance.set_lots(lots, now_us)
         # A recurring lot's occurrences never come back; whoever still holds of one has it.
-        over = [key for key, lot in state.lots.items() if "@" in key[1] and lot.expires_us < now_us]
-        for key in over:
-            del state.lots[key]
+        over = {key for key, lot in state.lots.items() if "@" in key[1] and lot.expires_us < now_us}
+        if over:
+            state.lots = {key: lot for key, lot in state.lots.items() if key not in over}
+
+    def _tidy(self, state: AccountState, now_us: int) -> None:
+        """Let go of balances that are over and that nothing holds; what they cost is kept."""
+        kept = []
+        live = list(state.balances.values())
+        # Also those of which nothing is held: an estimate of 0 may come to more.
+        held = {
+            balance
+            for hold in (self.holds if state.in_flight else ())
+            if hold.account is state
+            for balance, _ in hold.reserved
+        }
+        for balance in state.aside:
+            # Who has left something to a present balance may yet be told of an entry.
+            is_held = balance.held or balance in held
+            if is_held or now_us < balance.span.end_us or balance.heir in live:
+                kept.append(balance)
+            else:
+                close(state, balance)
+        state.aside = tuple(kept)
+        forget_old(state, now_us)
+        for balance in live:
+            while balance.elder is not None and not balance.elder.held:
+                balance.elder = balance.elder.elder
 
 
 def _span(account: Account, period: Period, at_us: int) -> Span:
@@ -300,29 +330,9 @@ def _back(state: AccountState, meter: str, span: Span) -> Balance | None:
     """A balance that was set aside when the meter's period was changed, and is changed back."""
     for balance in state.aside:
         if (balance.meter, balance.span.start_us) == (meter, span.start_us):
-            state.aside.remove(balance)
+            state.aside = tuple(other for other in state.aside if other is not balance)
             return balance
     return None
-
-
-def _tidy(state: AccountState, now_us: int) -> None:
-    """Let go of balances that are over and that nothing holds; what they cost is kept."""
-    kept = []
-    live = list(state.balances.values())
-    # Also those of which nothing is held: an estimate of 0 may come to more.
-    held = {balance for hold in state.holds for balance, _ in hold.reserved}
-    for balance in state.aside:
-        # Who has left something to a present balance may yet be told of an entry.
-        is_held = balance.held or balance in held
-        if is_held or now_us < balance.span.end_us or balance.heir in live:
-            kept.append(balance)
-        else:
-            close(state, balance)
-    state.aside = kept
-    forget_old(state, now_us)
-    for balance in live:
-        while balance.elder is not None and not balance.elder.held:
-            balance.elder = balance.elder.elder
 
 
 def _cap(state: AccountState, allowance: Allowance, now_us: int, rows: list[BalanceRow]) -> Balance:
@@ -333,7 +343,8 @@ def _cap(state: AccountState, allowance: Allowance, now_us: int, rows: list[Bala
     # A clock that goes back stays in the period it has reached.
     if cap is None or (cap.span != span and now_us >= cap.span.start_us):
         used = _stored(rows, allowance.meter, span.start_us, key[1])
-        cap = state.caps[key] = Balance(allowance.meter, span, None, used=used, lot=key[1])
+        cap = Balance(allowance.meter, span, None, used=used, lot=key[1])
+        state.caps = {**state.caps, key: cap}
     cap.granted, cap.status = allowance.amount, allowance.status
     cap.overage = allowance.on_exhausted == "overage"
     cap.refresh()

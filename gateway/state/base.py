@@ -7,9 +7,10 @@ all are counted, or nothing changes. Embedded: gateway/state/memory.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from gateway.core.book import Account, Plan
 from gateway.core.counting import Count, Moved
@@ -43,11 +44,14 @@ class BalanceSource(Protocol):
         ...
 
 
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
 class AccountState:
     """One account's live balances. `plan` is what they were last bound to."""
 
     __slots__ = (
-        "account", "plan", "balances", "holds", "last_seq", "touched_us", "entries", "timeline",
+        "account", "plan", "balances", "in_flight", "last_seq", "touched_us", "entries", "timeline",
         "lots", "lots_used", "aside", "caps", "spent",
     )  # fmt: skip
 
@@ -55,23 +59,20 @@ class AccountState:
         self.account = account
         self.plan = plan
         self.balances: dict[str, Balance] = {}
-        self.holds: set[Hold] = set()  # open ones
+        self.in_flight = 0  # open holds
         self.last_seq = 0  # of the last journal record; evicted only when shipped
         self.touched_us = 0
-        # Read from the store when the first balance is; see state/accounts.py.
-        self.entries: list[LedgerEntry] | None = None
+        # The rest is nothing for most of very many accounts, so they share it: never changed in
+        # place. Read from the store when the first balance is; see state/accounts.py.
+        self.entries: tuple[LedgerEntry, ...] | None = None
         self.timeline = Timeline((), ())
-        self.lots: dict[tuple[str, str], Lot] = {}  # by meter and id, live
-        self.lots_used: dict[tuple[str, str], int] = {}  # as it was when it was read
+        self.lots: Mapping[tuple[str, str], Lot] = NOTHING  # by meter and id, live
+        self.lots_used: Mapping[tuple[str, str], int] = NOTHING  # as it was when it was read
         # Balances that are not the current ones, but may still be held or come back.
-        self.aside: list[Balance] = []
-        self.caps: dict[tuple[str, str], Balance] = {}  # by meter and lot, live
+        self.aside: tuple[Balance, ...] = ()
+        self.caps: Mapping[tuple[str, str], Balance] = NOTHING  # by meter and lot, live
         # By meter and start of the month: what closed periods added to its bill, micro-dollars.
-        self.spent: dict[tuple[str, int], Fraction] = {}
-
-    @property
-    def in_flight(self) -> int:
-        return len(self.holds)
+        self.spent: Mapping[tuple[str, int], Fraction] = NOTHING
 
     def __repr__(self) -> str:
         return f"<AccountState {self.account.id} {list(self.balances.values())}>"
@@ -126,22 +127,9 @@ class Hold:
         self.charges = ask.charges
         self.ask: Ask | None = ask  # while it is open; the two would else keep each other alive
 
-    @property
-    def counted(self) -> list[CountedHold]:
-        """What it holds of counters, in the order of the price."""
-        return [CountedHold(Counted(s.rule, n), s.counter, s.meter) for s, n in self.counts]
-
     def __repr__(self) -> str:
         state = "open" if self.is_open else "done"
         return f"<Hold {self.account.account.id} {[a for _, a in self.reserved]} {state}>"
-
-
-class CountedHold(NamedTuple):
-    """One of a hold's quantities, as it is shown."""
-
-    counted: Counted
-    counter: Balance
-    meter: Balance
 
 
 class CarefulHold(Hold):
@@ -164,48 +152,6 @@ class CarefulHold(Hold):
         super().__init__(account, reserved, counters, gauges, ask)
         self.counts = counts  # in the order of ask.counted
         self.caps = caps  # of fixed amounts; shares hold the rest
-
-
-class HoldRow(NamedTuple):
-    """An open hold as it is shown: who has it, since when, and how much.
-
-    `amounts`: by meter, without what counters hold for several requests together.
-    """
-
-    event_id: str
-    request_id: str
-    account: str
-    user: str
-    project: str
-    key_id: str
-    route: str
-    time_us: int
-    amounts: Charges
-    counted: Charges  # by counter
-
-
-def hold_row(hold: Hold) -> HoldRow:
-    """What there is to say of an open hold. Pure; on the event loop only."""
-    ask = hold.ask
-    assert ask is not None and hold.is_open, "only open holds are shown"
-    return HoldRow(
-        ask.event_id,
-        ask.request_id,
-        hold.account.account.id,
-        ask.user,
-        ask.project,
-        ask.key_id,
-        ask.route_name,
-        ask.time_us,
-        tuple([(balance.meter, amount) for balance, amount in hold.reserved]),
-        tuple([(share.counter.meter, amount) for share, amount in hold.counts]),
-    )
-
-
-def open_holds(state: AccountState) -> list[HoldRow]:
-    """An account's holds, the oldest first."""
-    rows = [hold_row(hold) for hold in state.holds]
-    return sorted(rows, key=lambda row: (row.time_us, row.event_id))
 
 
 class Settlement:

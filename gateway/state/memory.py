@@ -48,6 +48,7 @@ class MemoryState:
 
     def __init__(self, source: BalanceSource, counters_max: int = COUNTERS_MAX) -> None:
         self._accounts = Accounts(source)
+        self._open = self._accounts.holds
         self._counters: dict[str, dict[str, Counter]] = {}
         self._counters_max = counters_max
         self._unsaved: list[tuple[str, Counter]] = []
@@ -144,7 +145,8 @@ class MemoryState:
             move(careful.moved)
             counts, caps = careful.counts, careful.caps
             hold = CarefulHold(state, reserved, counters, gauges, ask, counts, caps)
-        state.holds.add(hold)
+        state.in_flight += 1
+        self._open.add(hold)
         state.touched_us = now_us
         return hold
 
@@ -197,7 +199,8 @@ class MemoryState:
         assert hold.is_open, "a hold is settled or released once"
         hold.is_open = False
         hold.ask = None
-        hold.account.holds.discard(hold)
+        hold.account.in_flight -= 1
+        self._open.discard(hold)
         for gauge in hold.gauges:
             gauge.release()
 

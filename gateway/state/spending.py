@@ -108,7 +108,8 @@ def note_closed(
             return source.uses(state.account.id, meter, period_us, bounds)
 
         cost = cost_of_month(books, month, now_us, read, {b.span.start_us for b in live})
-    state.spent[meter, month.start_us] = cost
+    if cost or (meter, month.start_us) in state.spent:
+        state.spent = {**state.spent, (meter, month.start_us): cost}
 
 
 def close(state: AccountState, balance: Balance) -> None:
@@ -118,13 +119,14 @@ def close(state: AccountState, balance: Balance) -> None:
         months = [mark.at_us for mark in balance.marks if not mark.is_switch]
         month_us = months[-1] if months else month_of(state.account, balance.span[0]).start_us
         key = (balance.meter, month_us)
-        state.spent[key] = state.spent.get(key, NOTHING) + cost
+        state.spent = {**state.spent, key: state.spent.get(key, NOTHING) + cost}
 
 
 def forget_old(state: AccountState, now_us: int) -> None:
     """What months long gone cost."""
     old_us = now_us - 2 * _MONTH_MAX_US
-    state.spent = {key: cost for key, cost in state.spent.items() if key[1] > old_us}
+    if state.spent:
+        state.spent = {key: cost for key, cost in state.spent.items() if key[1] > old_us}
 
 
 def spending_of(state: AccountState, now_us: int, needs: dict[Balance, int]) -> Spending:

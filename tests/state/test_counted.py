@@ -145,7 +145,7 @@ def test_a_counter_that_outlives_its_meters_period_never_breaks_and_never_overdr
     for hold in (yesterday, today):
         balance = hold.reserved[0][0]
         assert (balance.held, balance.over) == (0, 0)
-    assert stage.balance(T + DAY_US, "steps").shares == []
+    assert stage.balance(T + DAY_US, "steps").shares == ()
 
 
 def test_two_periods_do_not_both_take_the_last_unit_of_a_bundle() -> None:

@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         assert self.stage.state.in_flight == len(self.open)
         if not self.open:
             for balance in self._balances(self.stage):
-                assert (balance.held, balance.shares, balance.late) == (0, [], ())
+                assert (balance.held, balance.shares, balance.late) == (0, (), ())
 
     @invariant()
     def events_add_up_to_balances(self) -> None:

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.book import Plan
-from gateway.core.periods import DAY_US, HOUR_US, WEEK_US, Period
+from gateway.core.periods import DAY_US, WEEK_US, Period
 from gateway.core.refusals import Refusal
 from gateway.core.rows import PlansVersion
-from gateway.state.base import open_holds
 from tests.state.stage import DAY, WEEK, Stage, allowance, priced, us
 
 T = us("2026-03-10T12:00")
@@ -222,20 +221,15 @@ def test_periods_are_the_accounts_own_in_time_zone_and_anchor() -> None:
     assert fixed.balance(T + 25 * DAY_US, "c").span[0] == T + 20 * DAY_US
 
 
-def test_open_holds_say_whose_they_are() -> None:
+@pytest.mark.parametrize("way", ["settle", "release"])
+def test_a_hold_ends_once(way: str) -> None:
     stage = Stage(PRO)
-    second = stage.hold(T + HOUR_US, ("reports", 2))
-    first = stage.hold(T, ("reports", 1))
-    rows = open_holds(stage.state)
-    assert [(row.time_us, row.amounts) for row in rows] == [
-        (T, (("reports", 1),)),
-        (T + HOUR_US, (("reports", 2),)),
-    ]
-    assert (rows[0].request_id, rows[0].event_id, rows[0].key_id) == ("q", "e", "k")
-    stage.settle(first)
-    stage.hot.release(second)
-    assert open_holds(stage.state) == [] and stage.state.in_flight == 0
-    assert first.ask is None
-    for ending in (stage.hot.release, lambda hold: stage.settle(hold)):
-        with pytest.raises(AssertionError):
-            ending(first)
+    hold = stage.hold(T, ("reports", 1))
+    assert stage.state.in_flight == 1
+    if way == "settle":
+        stage.settle(hold)
+    else:
+        stage.hot.release(hold)
+    assert (stage.state.in_flight, hold.ask, hold.is_open) == (0, None, False)
+    with pytest.raises(AssertionError):
+        stage.hot.release(hold)
