@@ -15,7 +15,7 @@ from gateway.store.base import StoreError
 
 SQLITE_MIN = (3, 37, 0)  # STRICT tables; RETURNING came with 3.35
 BUSY_TIMEOUT_MS = 5_000  # only a backup or an operator's SQL prompt can hold the lock
-WRITER_CACHE_KIB = 16_384  # index leaves of one batch; see bench/journal.py
+WRITER_CACHE_KIB = 8_192  # index leaves of one batch; see bench/journal.py
 READER_CACHE_KIB = 2_048
 # Pages of WAL before it is copied into the database: 32 MB. Fewer copies of hot pages.
 CHECKPOINT_PAGES = 8_000
