@@ -19,11 +19,11 @@ from gateway.config.problems import Expected
 from gateway.core.book import Account, Book, Plan
 from gateway.core.instants import iso
 from gateway.core.money import MICRO, format_micro
+from gateway.core.terms import NEVER_OVERAGE
 from gateway.core.units import json_amount, parse_amount
 
 SEATS_MAX = 1_000_000
 DOLLARS_MAX = 1_000_000_000
-NO_OVERAGE = ("free", "enterprise")  # billing of plans that never go into it
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -59,7 +59,7 @@ def changed_account(account: Account, fields: Fields, book: Book) -> Account:
         raise unknown_name("plan", "a plan", plan_name, book.plans)
     plan = book.plans[plan_name]
     overage = _nullable(fields, "overage", parse_bool, account.overage)
-    if overage and plan.billing in NO_OVERAGE:
+    if overage and plan.billing in NEVER_OVERAGE:
         if "overage" in fields:
             text = f"overage: plan {plan_name!r} is billed as {plan.billing}: it has no overage"
             raise ApiProblem("invalid_parameter", text, parameter="overage")

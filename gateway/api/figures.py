@@ -24,6 +24,7 @@ from gateway.core.limits import RateLimit
 from gateway.core.money import MICRO, NOTHING, exact_cost, format_micro, whole_micro
 from gateway.core.periods import EVER_US, Span
 from gateway.core.pricing import Charges, Counted
+from gateway.core.rows import is_cap_lot
 from gateway.core.statement import projected
 from gateway.core.terms import NOT_ENFORCED
 from gateway.core.units import json_amount, percent
@@ -33,7 +34,7 @@ from gateway.usage.billing import PeriodBill, read_period_bill
 from gateway.usage.records import read_records
 
 # A summary waits this long for the account's last event to reach the store.
-SHIP_WAIT_S = 0.5
+SUMMARY_WAIT_S = 0.5
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Stored(NamedTuple):
 def usage_document(place: Place, asker: Asker) -> dict[str, Any]:
     """The whole answer: account, plan, terms, meters, rate_limits."""
     state = asker.account
-    is_current = place.wait_shipped(SHIP_WAIT_S, state.last_seq)
+    is_current = place.wait_shipped(SUMMARY_WAIT_S, state.last_seq)
     before = place.hot(lambda hot: meter_figures(hot, state, asker.time_us))
     periods = [(f.meter.name, f.start_us) for f in before]
     rows = place.read(lambda connection: read_usage(connection, state.account.id, periods))
@@ -201,7 +202,7 @@ def _meter_document(figures: MeterFigures, stored: Stored, now_us: int) -> dict[
     period = (meter.name, figures.start_us)
     operations = [row for row in stored.rows.operations if (row.meter, row.period_us) == period]
     lots = [r for r in stored.rows.balances if (r.meter, r.period_us) == period and r.lot]
-    from_lots = sum(row.used for row in lots if row.lot[0] != "@")
+    from_lots = sum(row.used for row in lots if not is_cap_lot(row.lot))
     live = figures.used + from_lots
     used = min(sum(row.amount for row in operations), live) if stored.is_current else live
 

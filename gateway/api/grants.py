@@ -21,21 +21,19 @@ from gateway.api.fields import (
 )
 from gateway.api.figures import bundle_document
 from gateway.api.ledger import entry_document, record, record_one, state_of
-from gateway.api.operations import Call, Hot, Operations, Reply
+from gateway.api.operations import SHIP_WAIT_S, Call, Hot, Operations, Reply
 from gateway.api.problem import ApiProblem, expected, unknown_name
 from gateway.config.fields import parse_text
 from gateway.config.problems import Expected
 from gateway.core.book import Account, Bundle, Meter
 from gateway.core.events import Event
-from gateway.core.ledger import OWN_LOT
-from gateway.core.rows import EntryKind, LedgerEntry
+from gateway.core.rows import OWN_LOT, EntryKind, LedgerEntry, is_cap_lot
 from gateway.core.units import parse_amount
 from gateway.store.ledger import find_entry, list_entries
 from gateway.store.lookups import find_event
 
 PRIORITY_MAX = 1_000
 REPEATS = ("hour", "day", "week", "month")
-SHIP_WAIT_S = 2.0  # for an event that has just ended to be in the store
 # "GRANT@1767225600000000" is how one lot of a recurring grant is called.
 _LOT_OF_GRANT = re.compile(r".*@[0-9]+", re.ASCII | re.DOTALL)
 
@@ -143,7 +141,7 @@ def _charged(event: Event) -> dict[tuple[str, str], int]:
     """What each lot of each meter paid; further allowances only counted."""
     paid: dict[tuple[str, str], int] = {}
     for charge in event.charges:
-        if not charge.lot.startswith("@"):
+        if not is_cap_lot(charge.lot):
             key = (charge.meter, charge.lot)
             paid[key] = paid.get(key, 0) + charge.amount
     return paid
@@ -218,7 +216,7 @@ def _entry_id(call: Call, fields: Fields) -> str:
 
 def _parse_entry_id(value: object) -> str:
     text = parse_text(value)
-    if text.startswith("@") or _LOT_OF_GRANT.fullmatch(text):
+    if is_cap_lot(text) or _LOT_OF_GRANT.fullmatch(text):
         raise Expected("a text that neither begins with '@' nor ends in '@' and digits")
     return text
 

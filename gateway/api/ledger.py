@@ -18,9 +18,9 @@ from gateway.api.operations import PAGE_FIELDS, Call, Change, Hot, Operations, P
 from gateway.api.problem import ApiProblem, expected
 from gateway.core.book import Book, Meter
 from gateway.core.instants import iso
-from gateway.core.ledger import OWN_LOT, Balance
+from gateway.core.ledger import Balance
 from gateway.core.money import format_micro
-from gateway.core.rows import LedgerEntry
+from gateway.core.rows import OWN_LOT, LedgerEntry
 from gateway.core.units import AMOUNT_MAX, json_amount
 from gateway.state.base import AccountState
 from gateway.store.ledger import LedgerRefusal, find_entry, insert_entry, list_entries

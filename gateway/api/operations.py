@@ -28,6 +28,8 @@ from gateway.usage.audit import AuditReport
 
 T = TypeVar("T")
 
+SHIP_WAIT_S = 2.0  # for what has just ended to be in the store, before a report is made
+
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000  # rows of one answer: about half a megabyte
 PAGE_FIELDS = ("limit", "cursor")

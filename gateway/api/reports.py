@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from gateway.api.fields import Fields, count_parser, parse_any_text
 from gateway.api.figures import Asker, usage_document
-from gateway.api.operations import PAGE_FIELDS, Call, Hot, OpenHold, Operations, Paging, Reply
+from gateway.api.ledger import state_of
+from gateway.api.operations import (
+    PAGE_FIELDS,
+    SHIP_WAIT_S,
+    Call,
+    OpenHold,
+    Operations,
+    Paging,
+    Reply,
+)
 from gateway.api.pages import audit_log_before, last_event_seq, window_before
 from gateway.api.problem import ApiProblem, refuse_unknown
 from gateway.api.statements import (
@@ -24,12 +33,11 @@ from gateway.api.statements import (
 from gateway.core.book import Book
 from gateway.core.events import Event
 from gateway.core.instants import iso
+from gateway.core.rows import is_cap_lot
 from gateway.core.units import json_amount
-from gateway.state.base import AccountState
 from gateway.store.reports import ActivityFilter, Page, read_activity, read_events_after
 from gateway.usage.activity import Query, encode_cursor, parse_query
 
-SHIP_WAIT_S = 2.0  # for what has ended to be in the store, before events are listed
 FILTERS = (
     "from", "to", "user", "project", "key", "operation", "route", "outcome", "meter",
     "status_min", "status_max",
@@ -48,7 +56,7 @@ def show_usage(ops: Operations, call: Call) -> Reply:
     account_id = call.params["account"]
     ops.account(account_id)
     now_us = ops.place.now_us()
-    state = ops.place.hot(lambda hot: _state_of(hot, account_id))
+    state = ops.place.hot(lambda hot: state_of(hot, account_id))
     asker = Asker(state, "", "", "", "", frozenset({"account"}), now_us)
     return Reply(200, usage_document(ops.place, asker))
 
@@ -71,7 +79,7 @@ def _statement(name: str, ops: Operations, call: Call) -> Reply:
     fields = Fields(call.query, STATEMENT_FIELDS[name], "parameter")
     account_id = call.params["account"]
     ops.account(account_id)
-    state = ops.place.hot(lambda hot: _state_of(hot, account_id))
+    state = ops.place.hot(lambda hot: state_of(hot, account_id))
     return Reply(200, STATEMENTS[name](ops.place, state, ops.book, fields, ops.place.now_us()))
 
 
@@ -93,12 +101,6 @@ def show_invoice(ops: Operations, call: Call) -> Reply:
 def show_overage(ops: Operations, call: Call) -> Reply:
     """Billable overage by meter and day, with ids that stay the same."""
     return _statement("overage", ops, call)
-
-
-def _state_of(hot: Hot, account_id: str) -> AccountState:
-    state = hot.directory.account_state(account_id)
-    assert state is not None, "the account was found"
-    return state
 
 
 def list_holds(ops: Operations, call: Call) -> Reply:
@@ -245,7 +247,7 @@ def event_document(event: Event, book: Book) -> dict[str, Any]:
     """An event for people and programs: instants as RFC 3339, amounts exact."""
     amounts: dict[str, int] = {}
     for charge in event.charges:
-        if charge.lot.startswith("@"):
+        if is_cap_lot(charge.lot):
             continue  # counted for a further allowance, not charged once more
         amounts[charge.meter] = amounts.get(charge.meter, 0) + charge.amount
     return {

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.api.fields import Fields, count_parser, parse_any_text, parse_moment_us
-from gateway.api.operations import Hot, Place
+from gateway.api.operations import SHIP_WAIT_S, Place
 from gateway.api.problem import ApiProblem, expected, unknown_name
 from gateway.config.problems import Expected
 from gateway.core.book import Account, Book, Meter, OverageRate
@@ -29,7 +29,6 @@ from gateway.store.sums import Dimension, read_periods, read_sums
 from gateway.usage.billing import MeterBill, Month, month_of, read_bills, read_invoice
 from gateway.usage.records import Records, read_records
 
-SHIP_WAIT_S = 2.0
 PERIODS_DEFAULT = 13  # the present one and twelve before it
 _MONTH = re.compile(r"(19[7-9]\d|[2-9]\d\d\d)-(0[1-9]|1[0-2])", re.ASCII)
 DIMENSIONS: tuple[Dimension, ...] = ("operation", "project", "user", "key", "route", "service")
@@ -283,10 +282,3 @@ def _parse_dimension(value: object) -> Dimension:
         if value == dimension:
             return dimension
     raise Expected(f"one of {', '.join(DIMENSIONS)}")
-
-
-def state_of(hot: Hot, account_id: str) -> AccountState:
-    """The live state of an account that was found."""
-    state = hot.directory.account_state(account_id)
-    assert state is not None, "the account was found"
-    return state

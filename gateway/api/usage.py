@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from gateway.api.fields import Fields
-from gateway.api.figures import SHIP_WAIT_S, Asker, usage_document
+from gateway.api.figures import SUMMARY_WAIT_S, Asker, usage_document
 from gateway.api.place import Gateway, LivePlace
 from gateway.api.problem import ApiProblem
 from gateway.api.reports import STATEMENT_FIELDS, STATEMENTS, event_document
@@ -108,7 +108,7 @@ class UsageApi:
         """The file. A thread is taken for each piece only, for a client may read slowly."""
         state = x.caller.account
         async with self._reads:
-            await asyncio.to_thread(self._place.wait_shipped, SHIP_WAIT_S, state.last_seq)
+            await asyncio.to_thread(self._place.wait_shipped, SUMMARY_WAIT_S, state.last_seq)
             connection = await asyncio.to_thread(self._place.reader)
         with closing(connection):
             events = stream_events(connection, state.account.id, query.wanted)
@@ -239,7 +239,7 @@ class UsageApi:
 
     def _read_activity(self, x: Exchange, query: Query) -> dict[str, Any]:
         state = x.caller.account
-        self._place.wait_shipped(SHIP_WAIT_S, state.last_seq)
+        self._place.wait_shipped(SUMMARY_WAIT_S, state.last_seq)
         page = self._place.read(
             lambda connection: read_activity(
                 connection, state.account.id, query.wanted, query.limit, query.after

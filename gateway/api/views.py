@@ -13,11 +13,12 @@ from typing import Any
 
 from gateway.core.book import Book, View
 from gateway.core.instants import iso
+from gateway.core.outcomes import CHARGED, CLIENT_GONE, CONTINUED
 from gateway.store.sums import RequestRow
 
 _INNER = re.compile(r"\{([A-Za-z0-9_-]+)\}")
 _OUTER = re.compile(r"\{([^{}]+)\}")
-_FREE = frozenset(("continued",))  # further events of a request that was counted before
+_FREE = frozenset((CONTINUED,))  # further events of a request that was counted before
 
 
 class Names:
@@ -80,7 +81,7 @@ class Names:
                 for row in rows
                 if row.outcome not in _FREE and (not row.is_refused or "blocked:" in row.outcome)
             )
-        outcomes = ("charged", "client_gone") if which == "charged" else (which,)
+        outcomes = (CHARGED, CLIENT_GONE) if which == CHARGED else (which,)
         return sum(row.times for row in rows if not row.is_refused and row.outcome in outcomes)
 
     def _is_budget(self, row: RequestRow) -> bool:

@@ -12,14 +12,10 @@ from gateway.config.draft import Draft, Where
 from gateway.config.fields import parse_header_value
 from gateway.config.models_routes import MeasureModel, RouteModel
 from gateway.config.problems import Expected, quoted
+from gateway.core.outcomes import OUTCOMES
 from gateway.core.pricing import Price
 from gateway.core.routes import TemplateError, parse_template
 
-# Outcomes that the request path gives by itself (proxy/outcome.py).
-OUTCOMES = frozenset(
-    ("charged", "free", "not_charged", "continued", "client_gone", "upstream_error",
-     "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error", "gateway_error")
-)  # fmt: skip
 # What `requests.OPERATION.` of a view can end in, beside the outcomes.
 TOTALS = frozenset(("total", "blocked"))
 

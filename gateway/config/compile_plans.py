@@ -21,10 +21,10 @@ from gateway.config.models_plans import (
 from gateway.config.problems import did_you_mean, quoted
 from gateway.core.book import Allowance, Bundle, OverageRate, Plan, SettableLimit, Setting
 from gateway.core.limits import RateLimit
+from gateway.core.terms import NEVER_OVERAGE
 from gateway.core.units import AMOUNT_MAX
 
 _WINDOW_US = {"second": 10**6, "minute": 60 * 10**6, "hour": 3_600 * 10**6, "day": 86_400 * 10**6}
-NEVER_OVERAGE = ("free", "enterprise")
 
 
 def compile_plans(draft: Draft) -> dict[str, Plan]:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gateway.config.compile_figures import place_of_text
-from gateway.config.compile_measures import OUTCOMES, TOTALS
+from gateway.config.compile_measures import TOTALS
 from gateway.config.compile_routes import own_paths, shape
 from gateway.config.draft import Draft, Where
 from gateway.config.models_views import ViewModel
 from gateway.config.problems import Mark
 from gateway.config.references import unnamed_route
 from gateway.core.book import View
+from gateway.core.outcomes import OUTCOMES
 from gateway.core.routes import TemplateError, parse_template
 
 # What stands inside {...}: names joined by points, and parameters in inner braces.

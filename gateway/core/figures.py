@@ -3,7 +3,7 @@
 A figure is written `SOURCE` or `SOURCE:PATH` in YAML and is parsed once, here.
 `at` says when it is known: with the head, with the request's body, with the
 answer. Values are texts (for tables and conditions) or exact numbers. Must not
-know how a body is read (gateway/core/reading.py) or where it comes from.
+know how a body is read (proxy/bodies.py, proxy/tap.py) or where it comes from.
 """
 
 from __future__ import annotations

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.core.book import OverageRate
 from gateway.core.money import NOTHING, Stand, bills, exact_cost
 from gateway.core.periods import EVER_US, Span
+from gateway.core.rows import OWN_LOT
+from gateway.core.units import AMOUNT_MAX
 
 if TYPE_CHECKING:
     from gateway.core.counting import Share
 
-# Beyond this an integer is no longer exact in JSON readers and in Lua.
-AMOUNT_MAX = 2**53 - 1
-OWN_LOT = ""  # of a period: allowance, carried over, top-ups
 _ASK_WITH_CARE = -1  # as `room`: no amount is small enough
 
 

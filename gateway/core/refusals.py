@@ -1,9 +1,10 @@
 """Every refusal the gateway can give: code, status, title and remedy, one table.
 
-A refusal is a value. The order in which the path refuses is the order of the
-table: what stands higher is said first. 401 is the key, 403 what the key may
-do, 404/405 the route, 413 the body, 429 a rate or (by default) a budget, 402 a
-budget where configured, 502/504 the backend, 503 the gateway itself.
+A refusal is a value. The order in which the path refuses is in
+docs/request-path.md; the table is grouped by what a code is about. 401 is the
+key, 403 what the key may do, 404/405 the route, 413 the body, 429 a rate or (by
+default) a budget, 402 a budget where configured, 502/504 the backend, 503 the
+gateway itself.
 """
 
 from __future__ import annotations

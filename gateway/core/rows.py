@@ -13,7 +13,13 @@ from typing import Literal, NamedTuple
 from gateway.core.book import Account, Plan
 
 EntryKind = Literal["topup", "bundle", "promotion", "recurring", "refund", "adjustment"]
-OWN_LOT = ""  # the period's allowance
+OWN_LOT = ""  # of a period: allowance, carried over, top-ups
+CAP_MARK = "@"  # a further allowance's lot begins with it
+
+
+def is_cap_lot(lot: str) -> bool:
+    """Whether it counts a further allowance: no units are paid from it."""
+    return lot[:1] == CAP_MARK
 
 
 class BalanceRow(NamedTuple):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.core.book import Account, Allowance, Plan
-from gateway.core.ledger import OWN_LOT, carried_over
+from gateway.core.ledger import carried_over
 from gateway.core.periods import EVER_US, Period, Span
-from gateway.core.rows import BalanceRow, LedgerEntry
+from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry, is_cap_lot
 from gateway.core.terms import (
     Past,
     Timeline,
@@ -125,7 +125,7 @@ class Books:
         self._used: dict[int, tuple[int, int]] = {}  # by period: from the own lot, from others
         self._lot_used: dict[str, int] = {}
         for row in balances:
-            if row.meter == meter and row.lot[:1] != "@":
+            if row.meter == meter and not is_cap_lot(row.lot):
                 own, others = self._used.get(row.period_us, (0, 0))
                 is_own = row.lot == OWN_LOT
                 found = (own + row.used, others) if is_own else (own, others + row.used)

@@ -1,13 +1,13 @@
 """Terms: which allowance an account has in which period.
 
 Question: what was granted, given how account and plans changed over time?
-One pure answer, used by the hot state that decides and by the reports that
-tell, so that both say the same. Rules: seats, amounts of an account's own and
-edited plans count at once, also for the current period; another plan's
-allowances, with their prices of overage and what they carry over, begin with
-the next period, unless the plan that was left says `at_once` or had no such
-allowance. What happens when units are gone is the present plan's. Instants are
-microseconds.
+The rules stand here once, for the hot state that decides and for the reports
+that tell (core/statement.py asks for the past stage by stage). Seats, amounts
+of an account's own and edited plans count at once, also for the current
+period; another plan's allowances, with their prices of overage and what they
+carry over, begin with the next period, unless the plan that was left says
+`at_once` or had no such allowance. What happens when units are gone is the
+present plan's. Instants are microseconds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from gateway.core.book import Account, Allowance, Plan
-from gateway.core.ledger import AMOUNT_MAX, OWN_LOT, Lot, carried_over
+from gateway.core.ledger import Lot, carried_over
 from gateway.core.limits import RateLimit
 from gateway.core.periods import EVER_US, Period, Span
-from gateway.core.rows import AccountVersion, LedgerEntry, PlansVersion
+from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion
+from gateway.core.units import AMOUNT_MAX
 
-NEVER_BILLED = ("trial", "off", "free", "enterprise")
 NOT_ENFORCED = ("trial", "off")
+NEVER_OVERAGE = ("free", "enterprise")
+NEVER_BILLED = NOT_ENFORCED + NEVER_OVERAGE
 _PAST_FIRST = 4  # periods looked back at; one idle one is mostly enough to know what is left
 
 

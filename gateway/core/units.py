@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-# Sums of 1,024 such amounts still fit 64 bits, and each alone fits a Lua number.
+# Beyond this an integer is no longer exact in JSON readers and in Lua; sums of 1,024 such
+# amounts still fit 64 bits.
 AMOUNT_MAX = 2**53 - 1
 DECIMALS_MAX = 12
 

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.core.outcomes import (
+    BODY_ERROR,
+    CHARGED,
+    CLIENT_GONE,
+    UPLOAD_ABORTED,
+    UPSTREAM_ERROR,
+    UPSTREAM_TIMEOUT,
+)
 from gateway.core.refusals import Refusal
 from gateway.proxy.answer import connection_line, date_line, status_line
 from gateway.proxy.answer_memo import AnswerMemo
@@ -26,9 +34,9 @@ from gateway.proxy.websocket import tunnel
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 # How the backend's failures are told to the client, and what the event says.
 FAILURES = {
-    "timeout": "upstream_timeout",
-    "closed": "upstream_error",
-    "bad_answer": "upstream_error",
+    "timeout": UPSTREAM_TIMEOUT,
+    "closed": UPSTREAM_ERROR,
+    "bad_answer": UPSTREAM_ERROR,
 }
 
 
@@ -40,7 +48,7 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
     upload = NO_UPLOAD if x.body_length == NO_BODY else Upload(x)
     data = request_head(x) + upload.take_whole()
     if x.body_error is not None:
-        return Failure("body_error", Refusal(x.body_error))
+        return Failure(BODY_ERROR, Refusal(x.body_error))
     upstream = pool.take_idle()
     x.sent_us = x.time_us
     is_first = True
@@ -52,7 +60,7 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
                 x.sent_us = x.connection.server.now_us()
             if x.connection.transport is None:
                 pool.release(upstream)
-                return Failure("upload_aborted", None)
+                return Failure(UPLOAD_ABORTED, None)
             _begin(x, pool, upstream, data)
             upload.start(upstream)
             await upstream.wait()
@@ -145,7 +153,7 @@ async def _answer(
         x.answered_us = x.connection.server.now_us()
         await _stream(x, upstream, _choose_framing(x, upstream), settle)
         return
-    on_disk = settle(x, "charged" if x.connection.transport is not None else "client_gone")
+    on_disk = settle(x, CHARGED if x.connection.transport is not None else CLIENT_GONE)
     if on_disk is not None:
         await on_disk
     x.connection.write_soon(answer)
@@ -154,14 +162,14 @@ async def _answer(
 def _failed(x: Exchange, upstream: UpstreamConnection, upload: Upload | NoUpload) -> Failure | None:
     """What a failed exchange is, as long as the client has seen nothing of it."""
     if x.body_error is not None:
-        return Failure("body_error", Refusal(x.body_error))
+        return Failure(BODY_ERROR, Refusal(x.body_error))
     if not upstream.error:
         return None
     # Nobody was there to wait longer for an answer that was read on without the client.
     alone = upstream.error == "timeout" and x.connection.transport is None
     if upstream.error == "client_gone" or alone:
-        return Failure("client_gone" if upload.is_done else "upload_aborted", None)
-    code = FAILURES.get(upstream.error, "upstream_error")
+        return Failure(CLIENT_GONE if upload.is_done else UPLOAD_ABORTED, None)
+    code = FAILURES.get(upstream.error, UPSTREAM_ERROR)
     return Failure(code, Refusal(code))
 
 
@@ -275,7 +283,7 @@ async def _stream(
     x.bytes_out += len(data)
     if framing.is_chunked:
         data = _chunk(data) + _last_chunk(upstream)
-    on_disk = settle(x, "charged")
+    on_disk = settle(x, CHARGED)
     if on_disk is not None:
         await on_disk
     client.write(data)
@@ -293,8 +301,8 @@ def _count(x: Exchange, data: bytes) -> None:
 
 def _broken(x: Exchange, upstream: UpstreamConnection) -> str:
     if x.connection.transport is None or upstream.error in ("", "client_gone"):
-        return "client_gone"
-    return FAILURES.get(upstream.error, "upstream_error")
+        return CLIENT_GONE
+    return FAILURES.get(upstream.error, UPSTREAM_ERROR)
 
 
 def _abort(x: Exchange) -> None:

@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.core.book import Book
 from gateway.core.malformed import Malformed
+from gateway.core.outcomes import CHARGED, CONTINUED, GATEWAY_ERROR
 from gateway.core.pricing import Unpriceable
 from gateway.core.refusals import Refusal
 from gateway.core.routes import Miss
@@ -164,7 +165,7 @@ class Proxy:
             self._broken(x, exc)
         finally:
             if x.hold is not None and x.hold.is_open:
-                self.settle(x, "gateway_error")
+                self.settle(x, GATEWAY_ERROR)
             connection.exchange = None
             x.measure = None  # each knows the other: freed now, not by the collector
         return x.keep_alive
@@ -324,7 +325,7 @@ class Proxy:
         A limit of requests does not count it again; one of requests in flight still does.
         """
         assert x.measure is not None
-        self.settle(x, "continued" if x.measure.is_further else "charged")
+        self.settle(x, CONTINUED if x.measure.is_further else CHARGED)
         x.time_us = now_us = self.now_us()
         x.event_id = self.ids.next(now_us)
         x.limits = tuple(limit for limit in x.limits if limit.algorithm == "concurrency")

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.core.outcomes import CHARGED, FREE, UNCHARGED
 from gateway.proxy.exchange import Exchange
 from gateway.state.base import Posting, Settlement
 from gateway.state.memory import MemoryState
 
-CHARGED, FREE = "charged", "free"
 NOTHING = Settlement(())
-# The backend or the gateway failed the caller: nothing is charged.
-UNCHARGED = frozenset(
-    ("upstream_error", "upstream_timeout", "upstream_unreachable", "upload_aborted", "body_error",
-     "gateway_error")
-)  # fmt: skip
 
 
 class CloseLog(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from gateway.core.events import Refused
 from gateway.core.periods import HOUR_US
 from gateway.core.refusals import Refusal
+from gateway.core.rows import CAP_MARK
 from gateway.proxy.exchange import Exchange
 
 # Seconds; a histogram of whole requests. The last bucket is "longer".
@@ -73,7 +74,7 @@ class Tally:
         charged = route.charged
         for posting in x.postings:
             # What counts in a further allowance is no charge of its own.
-            if len(posting) == 3 or posting[3][0] != "@":
+            if len(posting) == 3 or posting[3][0] != CAP_MARK:
                 charged[posting[0]] = charged.get(posting[0], 0) + posting[1]
         if x.outcome == "free" and x.route is x.book.unmatched:
             self.unpriced_requests += 1

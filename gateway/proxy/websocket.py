@@ -13,6 +13,7 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha1
 
+from gateway.core.outcomes import CHARGED, CONTINUED, UPSTREAM_ERROR
 from gateway.core.refusals import Refusal
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.frames import FrameCounter
@@ -28,7 +29,7 @@ async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> F
     """Serve an upgraded connection until either side closes it."""
     if not x.is_websocket or not _is_accepted(x, upstream):
         upstream.fail("bad_answer")
-        return Failure("upstream_error", Refusal("upstream_error"))
+        return Failure(UPSTREAM_ERROR, Refusal("upstream_error"))
     _open(x, upstream)
     if x.measure is not None:
         refusal = await _measured(x, upstream)
@@ -38,7 +39,7 @@ async def tunnel(x: Exchange, upstream: UpstreamConnection, settle: Settle) -> F
     while not (upstream.error or upstream.complete):
         await upstream.wait()
     _count(x, upstream)
-    on_disk = settle(x, "charged" if x.measure is None or not x.measure.is_further else "continued")
+    on_disk = settle(x, CHARGED if x.measure is None or not x.measure.is_further else CONTINUED)
     if on_disk is not None:
         await on_disk
     if x.connection.transport is not None:

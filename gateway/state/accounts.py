@@ -10,9 +10,9 @@ lots or terms change.
 from __future__ import annotations
 
 from gateway.core.book import Account, Allowance, Book, Plan
-from gateway.core.ledger import OWN_LOT, Balance
+from gateway.core.ledger import Balance
 from gateway.core.periods import MONTH, Period, Span
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry
+from gateway.core.rows import CAP_MARK, OWN_LOT, AccountVersion, BalanceRow, LedgerEntry
 from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
 from gateway.state.base import NOTHING, AccountState, BalanceSource, Hold
 from gateway.state.spending import close, forget_old, note_bill, note_closed
@@ -353,7 +353,7 @@ def _cap(state: AccountState, allowance: Allowance, now_us: int, rows: list[Bala
 
 def cap_lot(period: Period) -> str:
     """The lot name under which a further allowance of this period counts."""
-    return f"@{period.kind}" + (f"{period.length_us}" if period.length_us else "")
+    return f"{CAP_MARK}{period.kind}" + (f"{period.length_us}" if period.length_us else "")
 
 
 def _stored(rows: list[BalanceRow], meter: str, period_us: int, lot: str) -> int:

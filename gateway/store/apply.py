@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from gateway.core.batch import Batch, EventRow, Label
 from gateway.core.periods import HOUR_US
+from gateway.core.rows import CAP_MARK
 
 ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
 PART_ROWS = ROW_STEPS[0]
@@ -113,7 +114,7 @@ def _take_charges(
         if lot:
             used = (label.account, meter, period_us, lot)
             lots[used] = lots.get(used, 0) + amount
-            if lot[0] == "@":
+            if lot[0] == CAP_MARK:
                 continue  # counted for a limit, not charged once more
             # A cell sums over all lots; what this one paid is taken out of the own lot's sum.
             own = (label.account, meter, period_us, "")

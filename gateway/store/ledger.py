@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from gateway.core.book import Account, Book, Plan
-from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion
+from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion, is_cap_lot
 from gateway.core.units import AMOUNT_MAX
 from gateway.store.codec import dump_account, dump_plans, load_account, load_plans
 
@@ -52,7 +52,7 @@ def insert_entry(connection: sqlite3.Connection, entry: LedgerEntry) -> tuple[Le
 def _refuse_wrong(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
     if not -AMOUNT_MAX <= entry.amount <= AMOUNT_MAX:
         raise LedgerRefusal(f"expected an amount of at most {AMOUNT_MAX}, found {entry.amount}")
-    if not entry.id or entry.id[0] == "@":  # names of own lots and of further allowances
+    if not entry.id or is_cap_lot(entry.id):  # names of own lots and of further allowances
         raise LedgerRefusal(f"expected an id that does not begin with '@', found {entry.id!r}")
     if entry.lot == entry.id:
         _refuse_another_lot(connection, entry)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.core.book import Meter
 from gateway.core.events import Event
+from gateway.core.rows import is_cap_lot
 from gateway.core.units import format_amount
 from gateway.store.reports import ActivityFilter
 from gateway.usage.activity import parse_query
@@ -112,7 +113,7 @@ def _row(event: Event, query: ExportQuery) -> tuple[str, ...]:
     cost = sum(
         charge.amount
         for charge in event.charges
-        if charge.meter == query.meter.name and not charge.lot.startswith("@")
+        if charge.meter == query.meter.name and not is_cap_lot(charge.lot)
     )
     moment = datetime.fromtimestamp(event.time_us // 1_000_000, query.zone)
     moment = moment.replace(microsecond=event.time_us % 1_000_000)
