@@ -43,11 +43,11 @@ from gateway.proxy.tally import Tally
 from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
 from gateway.store import mutations
+from gateway.store.backend import backend_of
 from gateway.store.base import StoreError
+from gateway.store.database import Database
 from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
-from gateway.store.sink import SqliteSink
-from gateway.store.sqlite import SqliteStore
 
 HOUSEKEEPING_S = 1.0  # refusals to the journal
 SAVE_LIMITS_S = 5.0  # rate windows to the store; what a crash may forget of them
@@ -120,18 +120,19 @@ class Gateway:
 
     def _open_records(self, book: Book) -> None:
         """Store and journal, with everything an earlier process left behind."""
-        self.sink = SqliteSink.open(book.store.path)
+        self.backend = backend_of(book.store)
+        self.sink = self.backend.open_sink(book.journal.dir)
         recovered = recover(book.journal.dir, self.sink)
         if recovered.segments:
             self.log("recovered", **recovered._asdict())
         self.journal = Journal.open(book.journal, recovered.journal_id, recovered.next_seq)
         self.journal.gather()  # the outbox writes it, once a turn of the loop
-        self.shipper = Shipper(
+        self.shipper: Shipper[Database] = Shipper(
             book.journal.dir, self.sink, self.journal, self._report, SHIP_PAUSE_S
         )
         self.shipper.start()
         self._record_versions(book)
-        self.store = SqliteStore(book.store.path)
+        self.store = self.backend.open_store()
 
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""
@@ -258,6 +259,7 @@ class Gateway:
             book = replace(book, **{name: getattr(self.book, name) for name in changed})
         self._record_versions(book)
         self.book = book
+        self.store.forget()
         self.proxy.use(book, self._own_paths(book))
         self.server.refresh()
         self.log("reloaded", version=book.version)

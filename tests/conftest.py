@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.support.stores import KINDS, use_kind
+
+
+@pytest.fixture(params=KINDS)
+def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of store in turn; see tests/support/stores.py."""
+    before = use_kind(request.param)
+    yield request.param
+    use_kind(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store", choices=KINDS, default="sqlite", help="of gateways that are started"
+    )
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    use_kind(config.getoption("--store"))
     config.addinivalue_line("markers", "slow: takes minutes; runs with --slow only")
     config.addinivalue_line("markers", "acceptance(id): proves a case of the reference systems")
     config.addinivalue_line("markers", "plan(name): the plan of the account that the test uses")

@@ -9,7 +9,6 @@ and the hot state has it before the answer. Must not know HTTP.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from gateway.api.roles import ACCOUNT_FIELDS, check_member, require_fields
 from gateway.config.fields import parse_identity, parse_name
 from gateway.config.models_access import MONDAY_US
 from gateway.core.book import Account, Book
+from gateway.store.database import ALREADY_THERE, Database
 from gateway.store.ledger import record_account_version
 from gateway.store.mutations import find_account, insert_account, update_account
 
@@ -66,10 +66,10 @@ def create_account(ops: Operations, call: Call) -> Reply:
     document = account_document(account, book)
     now_us = ops.place.now_us()
 
-    def insert(connection: sqlite3.Connection) -> tuple[None, Change]:
+    def insert(connection: Database) -> tuple[None, Change]:
         try:
             insert_account(connection, account, now_us)
-        except sqlite3.IntegrityError:
+        except ALREADY_THERE:
             raise ApiProblem("conflict", f"there is an account {account_id!r} already") from None
         record_account_version(connection, account, now_us)
         return None, Change("account.create", account_id, None, document)
@@ -98,7 +98,7 @@ def change_account(ops: Operations, call: Call) -> Reply:
     member_address = fields.get("as_address", parse_ip, "")
     now_us = ops.place.now_us()
 
-    def update(connection: sqlite3.Connection) -> tuple[Account, Change | None]:
+    def update(connection: Database) -> tuple[Account, Change | None]:
         before = find_account(connection, account_id)
         if before is None:
             raise ApiProblem("not_found", f"there is no account {account_id!r}")

@@ -10,7 +10,6 @@ the loop.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +28,7 @@ from gateway.core.statement import projected
 from gateway.core.terms import NOT_ENFORCED
 from gateway.core.units import json_amount, percent
 from gateway.state.base import AccountState
+from gateway.store.database import Database
 from gateway.store.reports import OperationRow, UsageRows, read_usage
 from gateway.usage.billing import PeriodBill, read_period_bill
 from gateway.usage.records import read_records
@@ -114,7 +114,7 @@ def _bills(
     if not meters:
         return {}
 
-    def read(connection: sqlite3.Connection) -> dict[str, PeriodBill]:
+    def read(connection: Database) -> dict[str, PeriodBill]:
         records = read_records(connection, state.account, state.plan)
         return {
             meter.name: read_period_bill(connection, records, meter, now_us) for meter in meters

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import sqlite3
 
 from gateway.api.fields import (
     Fields,
@@ -29,6 +28,7 @@ from gateway.core.book import Account, Bundle, Meter
 from gateway.core.events import Event
 from gateway.core.rows import OWN_LOT, EntryKind, LedgerEntry, is_cap_lot
 from gateway.core.units import parse_amount
+from gateway.store.database import Database
 from gateway.store.ledger import find_entry, list_entries
 from gateway.store.lookups import find_event
 
@@ -221,7 +221,7 @@ def _parse_entry_id(value: object) -> str:
     return text
 
 
-def _refuse_overdrawn_topup(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
+def _refuse_overdrawn_topup(connection: Database, entry: LedgerEntry) -> None:
     """What is taken back must have been topped up in this period."""
     if entry.amount >= 0:
         return

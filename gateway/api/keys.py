@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +23,7 @@ from gateway.core.book import Book
 from gateway.core.identity import Environment, KeyRecord, digest_key, format_key, hint_of
 from gateway.core.instants import iso
 from gateway.core.periods import DAY_US
+from gateway.store.database import Database
 from gateway.store.mutations import find_key, insert_key, revoke_key, set_key_expiry
 
 OVERLAP_DEFAULT_US = DAY_US
@@ -73,7 +73,7 @@ def create_key(ops: Operations, call: Call) -> Reply:
     record, key = _drawn(record, environment, now_us)
     document = key_document(record, now_us)
 
-    def insert(connection: sqlite3.Connection) -> tuple[None, Change]:
+    def insert(connection: Database) -> tuple[None, Change]:
         insert_key(connection, record)
         return None, Change("key.create", record.id, None, document)
 
@@ -87,7 +87,7 @@ def revoke(ops: Operations, call: Call) -> Reply:
     record = _stored(ops, call.params["key"])
     now_us = ops.place.now_us()
 
-    def update(connection: sqlite3.Connection) -> tuple[None, Change | None]:
+    def update(connection: Database) -> tuple[None, Change | None]:
         if not revoke_key(connection, record.id, now_us):
             return None, None
         change = Change("key.revoke", record.id, {"revoked": None}, {"revoked": iso(now_us)})
@@ -118,7 +118,7 @@ def rotate(ops: Operations, call: Call) -> Reply:
     ends_us = min(now_us + overlap_us, old.expires_us or now_us + overlap_us)
     ending = replace(old, expires_us=ends_us)
 
-    def update(connection: sqlite3.Connection) -> tuple[None, Change]:
+    def update(connection: Database) -> tuple[None, Change]:
         set_key_expiry(connection, old.id, ends_us)
         insert_key(connection, new)
         shown = [key_document(record, now_us) for record in (old, new)]

@@ -9,7 +9,6 @@ HTTP; what may be changed is said in gateway/api/grants.py.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +22,11 @@ from gateway.core.money import format_micro
 from gateway.core.rows import OWN_LOT, LedgerEntry
 from gateway.core.units import AMOUNT_MAX, json_amount
 from gateway.state.base import AccountState
+from gateway.store.database import Database
 from gateway.store.ledger import LedgerRefusal, find_entry, insert_entry, list_entries
 
 # Says no in the transaction of the change, before an entry is written.
-Check = Callable[[sqlite3.Connection, LedgerEntry], None]
+Check = Callable[[Database, LedgerEntry], None]
 
 
 def list_ledger(ops: Operations, call: Call) -> Reply:
@@ -83,7 +83,7 @@ def record(
     """
     book = ops.book
 
-    def insert(c: sqlite3.Connection) -> tuple[tuple[list[LedgerEntry], bool], Change | None]:
+    def insert(c: Database) -> tuple[tuple[list[LedgerEntry], bool], Change | None]:
         made = [_insert(c, entry, check) for entry in entries]
         new = [entry_document(entry, book) for entry, is_new in made if is_new]
         after = new[0] if len(new) == 1 else new
@@ -104,7 +104,7 @@ def record(
 
 
 def _insert(
-    connection: sqlite3.Connection, entry: LedgerEntry, check: Check | None
+    connection: Database, entry: LedgerEntry, check: Check | None
 ) -> tuple[LedgerEntry, bool]:
     if check is not None and find_entry(connection, entry.id) is None:
         check(connection, entry)

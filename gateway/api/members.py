@@ -6,17 +6,16 @@ there, and count before stored ones. Must not know HTTP.
 
 from __future__ import annotations
 
-import sqlite3
-
 from gateway.api.fields import Fields, parse_any_text, parse_value
 from gateway.api.operations import PAGE_FIELDS, Call, Change, Operations, Paging, Reply
 from gateway.api.problem import ApiProblem, unknown_name
 from gateway.config.fields import parse_identity
 from gateway.core.book import Account, Book
+from gateway.store.database import Database
 from gateway.store.ledger import list_members, put_member, remove_member
 
 
-def members_of(connection: sqlite3.Connection, book: Book, account_id: str) -> dict[str, str]:
+def members_of(connection: Database, book: Book, account_id: str) -> dict[str, str]:
     """Roles by user, declared and stored."""
     return {**list_members(connection, account_id), **book.members.get(account_id, {})}
 
@@ -43,7 +42,7 @@ def set_member(ops: Operations, call: Call) -> Reply:
         raise unknown_name("role", "a role", role, book.roles)
     _refuse_declared(book, account, user)
 
-    def put(connection: sqlite3.Connection) -> tuple[None, Change | None]:
+    def put(connection: Database) -> tuple[None, Change | None]:
         before = put_member(connection, account.id, user, role)
         if before == role:
             return None, None
@@ -59,7 +58,7 @@ def delete_member(ops: Operations, call: Call) -> Reply:
     account, user = _account_and_user(ops, call)
     _refuse_declared(ops.book, account, user)
 
-    def remove(connection: sqlite3.Connection) -> tuple[str, Change]:
+    def remove(connection: Database) -> tuple[str, Change]:
         role = list_members(connection, account.id).get(user)
         if role is None or not remove_member(connection, account.id, user):
             raise ApiProblem("not_found", f"{user!r} is no member of account {account.id!r}")

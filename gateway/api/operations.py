@@ -11,7 +11,6 @@ not know HTTP or click.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from gateway.core.book import Account, Book, OperatorRole
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
 from gateway.store.base import Store
+from gateway.store.database import Database
 from gateway.store.mutations import log_audit
 from gateway.usage.audit import AuditReport
 
@@ -107,11 +107,11 @@ class Place(Protocol):
         """Run quick work where the hot state lives; gives what it returns."""
         ...
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def change(self, work: Callable[[Database], T]) -> T:
         """Run work as one durable transaction; raises what it raises."""
         ...
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Callable[[Database], T]) -> T:
         """Run work on a read connection."""
         ...
 
@@ -154,13 +154,11 @@ class Operations:
             lambda hot: hot.book.accounts.get(account_id) or hot.store.account(account_id)
         )
 
-    def change(
-        self, call: Call, work: Callable[[sqlite3.Connection], tuple[T, Change | None]]
-    ) -> T:
+    def change(self, call: Call, work: Callable[[Database], tuple[T, Change | None]]) -> T:
         """Run work in a transaction and log what it says it changed; None changed nothing."""
         now_us = self.place.now_us()
 
-        def logged(connection: sqlite3.Connection) -> T:
+        def logged(connection: Database) -> T:
             result, change = work(connection)
             if change is not None:
                 _log(connection, call.operator, change, now_us)
@@ -169,7 +167,7 @@ class Operations:
         return self.place.change(logged)
 
 
-def _log(connection: sqlite3.Connection, operator: Operator, change: Change, now_us: int) -> None:
+def _log(connection: Database, operator: Operator, change: Change, now_us: int) -> None:
     detail: dict[str, object] = {"address": operator.address}
     if change.member:
         detail.update(member=change.member, member_address=change.member_address or None)

@@ -8,22 +8,22 @@ at most `count` rows.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
-from gateway.store.sqlite import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
+from gateway.store.database import Database
+from gateway.store.reader import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
 
 
-def accounts_after(connection: sqlite3.Connection, after: str, count: int) -> list[Account]:
+def accounts_after(connection: Database, after: str, count: int) -> list[Account]:
     sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id > ? ORDER BY id LIMIT ?"
     return [account_of(row) for row in connection.execute(sql, (after, count)).fetchall()]
 
 
 def keys_after(
-    connection: sqlite3.Connection, account: str | None, after: str, count: int
+    connection: Database, account: str | None, after: str, count: int
 ) -> list[KeyRecord]:
     """Of one account, or of all."""
     where = "" if account is None else "account = ? AND"
@@ -32,25 +32,25 @@ def keys_after(
     return [key_of(row) for row in connection.execute(sql, values).fetchall()]
 
 
-def last_event_seq(connection: sqlite3.Connection) -> int:
+def last_event_seq(connection: Database) -> int:
     """The sequence of the event that was settled last, 0 when there is none."""
     sql = "SELECT coalesce(max(seq), 0) FROM events"
     seq: int = connection.execute(sql).fetchall()[0][0]
     return seq
 
 
-def window_before(connection: sqlite3.Connection, before: int, most: int) -> tuple[int, int]:
+def window_before(connection: Database, before: int, most: int) -> tuple[int, int]:
     """The last `most` events before a sequence: the first one's sequence, and how many."""
     sql = (
         "SELECT coalesce(min(seq), 0), count(*) FROM"
-        " (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?)"
+        " (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?) AS page"
     )
     first, count = connection.execute(sql, (before, most)).fetchall()[0]
     return first, count
 
 
 def audit_log_before(
-    connection: sqlite3.Connection,
+    connection: Database,
     before: int | None,
     count: int,
     wanted: Mapping[str, str | None],

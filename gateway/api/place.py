@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, closing
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from gateway.api.operations import Hot, OpenHold
@@ -27,8 +25,9 @@ from gateway.journal.shipper import BarrierPassed, Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.server import ProxyServer
 from gateway.state.memory import MemoryState
-from gateway.store.connect import open_reader
-from gateway.store.sqlite import SqliteStore
+from gateway.store.backend import Backend
+from gateway.store.base import NotLoaded, Store
+from gateway.store.database import ERRORS, Database
 from gateway.usage.audit import AuditReport, audit
 
 T = TypeVar("T")
@@ -60,8 +59,9 @@ class Gateway(Protocol):
     loop: asyncio.AbstractEventLoop
     directory: Directory
     state: MemoryState
-    store: SqliteStore
-    shipper: Shipper[sqlite3.Connection]
+    backend: Backend
+    store: Store
+    shipper: Shipper[Database]
     server: ProxyServer
     now_us: Callable[[], int]
 
@@ -74,15 +74,20 @@ class LivePlace:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        # A reload may name another place; the store moves only with a restart.
-        self._store_path = Path(gateway.book.store.path)
         self._lock = threading.Lock()
 
     def now_us(self) -> int:
         return self._gateway.now_us()
 
     def hot(self, work: Callable[[Hot], T]) -> T:
-        """Run work on the event loop; raises what it raises."""
+        """Run work on the event loop; raises what it raises. Again, where it has to wait."""
+        while True:
+            try:
+                return self._on_loop(work)
+            except NotLoaded as missing:
+                _result(missing.future, CHANGE_WAIT_S, "the store")
+
+    def _on_loop(self, work: Callable[[Hot], T]) -> T:
         future: Future[T] = Future()
 
         def run() -> None:
@@ -99,20 +104,22 @@ class LivePlace:
         gateway = self._gateway
         return Hot(gateway.book, gateway.directory, gateway.state, gateway.store)
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def change(self, work: Callable[[Database], T]) -> T:
         future = self._gateway.shipper.submit(work)
         try:
-            return _result(future, CHANGE_WAIT_S, "the store")
-        except sqlite3.Error as exc:
+            changed = _result(future, CHANGE_WAIT_S, "the store")
+            self._gateway.loop.call_soon_threadsafe(self._gateway.store.forget)
+            return changed
+        except ERRORS as exc:
             raise ApiProblem("store_unavailable", f"the store refused the change: {exc}") from exc
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with closing(open_reader(self._store_path)) as connection:
+    def read(self, work: Callable[[Database], T]) -> T:
+        with closing(self.reader()) as connection:
             return work(connection)
 
-    def reader(self) -> sqlite3.Connection:
+    def reader(self) -> Database:
         """A read connection that its user closes; it may go from thread to thread."""
-        return open_reader(self._store_path)
+        return self._gateway.backend.open_reader()
 
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
         wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
@@ -180,7 +187,7 @@ class LivePlace:
         text = "the store was ahead of the counters each time; try again"
         raise ApiProblem("store_unavailable", text)
 
-    def _pin(self, state: MemoryState) -> tuple[Counters, Counters, Future[sqlite3.Connection]]:
+    def _pin(self, state: MemoryState) -> tuple[Counters, Counters, Future[Database]]:
         """The counters now, and the store at the record they stand at; in one step of the loop."""
         used: Counters = {}
         topped_up: Counters = {}

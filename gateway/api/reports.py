@@ -7,7 +7,6 @@ Must not know HTTP.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any, NamedTuple
 
 from gateway.api.fields import Fields, count_parser, parse_any_text
@@ -35,6 +34,7 @@ from gateway.core.events import Event
 from gateway.core.instants import iso
 from gateway.core.rows import is_cap_lot
 from gateway.core.units import json_amount
+from gateway.store.database import Database
 from gateway.store.reports import ActivityFilter, Page, read_activity, read_events_after
 from gateway.usage.activity import Query, encode_cursor, parse_query
 
@@ -179,7 +179,7 @@ def _event_query(call: Call) -> Query:
 def _of_account(ops: Operations, query: Query, account: str) -> _Found:
     """Newest first, by the index on account and time."""
 
-    def read(connection: sqlite3.Connection) -> tuple[int, Page]:
+    def read(connection: Database) -> tuple[int, Page]:
         seq = last_event_seq(connection)
         return seq, read_activity(connection, account, query.wanted, query.limit, query.after)
 
@@ -191,7 +191,7 @@ def _of_all(ops: Operations, call: Call, query: Query) -> _Found:
     """Newest first in the order of settlement, window by window."""
     cursor = Fields(call.query, EVENT_FIELDS, "parameter").get("cursor", _parse_seq, None)
 
-    def read(connection: sqlite3.Connection) -> _Found:
+    def read(connection: Database) -> _Found:
         newest = last_event_seq(connection)
         end = newest + 1 if cursor is None else cursor
         events: list[Event] = []

@@ -8,7 +8,6 @@ must not run on the loop.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from gateway.core.periods import EVER_US, MONTH
 from gateway.core.statement import PERIODS_MAX, PeriodFigures
 from gateway.core.units import json_amount, percent
 from gateway.state.base import AccountState
+from gateway.store.database import Database
 from gateway.store.reports import OperationRow
 from gateway.store.sums import Dimension, read_periods, read_sums
 from gateway.usage.billing import MeterBill, Month, month_of, read_bills, read_invoice
@@ -133,7 +133,7 @@ def invoice_document(
     name = _parse_month(fields, account, now_us)
     place.wait_shipped(SHIP_WAIT_S)
 
-    def read(connection: sqlite3.Connection) -> tuple[Month, Invoice]:
+    def read(connection: Database) -> tuple[Month, Invoice]:
         records = read_records(connection, account, plan)
         month = _month(records, name)
         invoice = read_invoice(connection, records, book.meters, month, now_us, book.money_rounding)
@@ -213,7 +213,7 @@ def overage_document(
     if not place.wait_shipped(SHIP_WAIT_S):  # what has ended since then is in the store too
         raise ApiProblem("store_unavailable", "events are not in the store yet; try again")
 
-    def read(connection: sqlite3.Connection) -> tuple[Month, list[MeterBill]]:
+    def read(connection: Database) -> tuple[Month, list[MeterBill]]:
         records = read_records(connection, account, plan)
         month = _month(records, name)
         days = [day_us for day_us in month.days if day_us <= until_us]

@@ -8,7 +8,6 @@ caller is an account with a key, or with a session; who has no account is told
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, closing
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ from gateway.proxy.identify import UNAUTHORIZED
 from gateway.proxy.own import OwnAnswer
 from gateway.proxy.tally import Tally
 from gateway.store.base import StoreError
+from gateway.store.database import ERRORS
 from gateway.store.reports import read_activity
 from gateway.store.stream import stream_events
 from gateway.store.sums import read_requests
@@ -100,7 +100,7 @@ class UsageApi:
         pieces = self._csv(x, query)
         try:
             first = await anext(pieces)  # what goes wrong here can still be said
-        except (ApiProblem, StoreError, sqlite3.Error) as exc:
+        except (ApiProblem, StoreError, *ERRORS) as exc:
             return self._broken_store(x, exc)
         return self._framed(x, first, pieces)
 
@@ -189,7 +189,7 @@ class UsageApi:
         try:
             async with self._reads:
                 document = await asyncio.to_thread(read)
-        except (ApiProblem, StoreError, sqlite3.Error) as exc:
+        except (ApiProblem, StoreError, *ERRORS) as exc:
             if isinstance(exc, ApiProblem) and exc.status < 500:
                 return self._refuse(x, Refusal("bad_request", detail=exc.detail))
             return self._broken_store(x, exc)

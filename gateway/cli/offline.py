@@ -7,10 +7,9 @@ anything is asked.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, TypeVar
 
 from gateway.api.endpoints import find_endpoint, perform
@@ -19,12 +18,13 @@ from gateway.api.problem import ApiProblem
 from gateway.cli.options import Failed
 from gateway.core.book import Book
 from gateway.journal.recovery import recover
+from gateway.journal.sink import Sink
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
-from gateway.store.base import StoreError
+from gateway.store.backend import Backend, backend_of
+from gateway.store.base import NotLoaded, StoreError
+from gateway.store.database import ERRORS, Database
 from gateway.store.ledger import record_versions
-from gateway.store.sink import SqliteSink
-from gateway.store.sqlite import SqliteStore
 from gateway.usage.audit import AuditReport, audit
 
 T = TypeVar("T")
@@ -33,9 +33,10 @@ T = TypeVar("T")
 class OfflinePlace:
     """Implements gateway.api.operations.Place on a store that nobody else writes."""
 
-    def __init__(self, book: Book, sink: SqliteSink) -> None:
+    def __init__(self, book: Book, backend: Backend, sink: Sink[Database]) -> None:
         self._sink = sink
-        self._store = SqliteStore(book.store.path)
+        self._backend = backend
+        self._store = backend.open_store()
         state = MemoryState(self._store)
         directory = Directory(book, self._store, state)
         self._hot = Hot(book, directory, state, self._store)
@@ -44,13 +45,20 @@ class OfflinePlace:
         return time.time_ns() // 1000
 
     def hot(self, work: Callable[[Hot], T]) -> T:
-        return work(self._hot)
+        while True:
+            try:
+                return work(self._hot)
+            except NotLoaded as missing:
+                missing.future.result()
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self._sink.run(work)
+    def change(self, work: Callable[[Database], T]) -> T:
+        changed = self._sink.run(work)
+        self._store.forget()
+        return changed
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return work(self._store.connection)
+    def read(self, work: Callable[[Database], T]) -> T:
+        with closing(self._backend.open_reader()) as connection:
+            return work(connection)
 
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
         return True
@@ -79,10 +87,11 @@ class OfflineOffice:
 
     def __init__(self, book: Book, operator: str) -> None:
         self._operator = Operator(f"cli:{operator}", "local", "admin")
-        self._sink = SqliteSink.open(book.store.path)
+        backend = backend_of(book.store)
+        self._sink = backend.open_sink(book.journal.dir)
         recover(book.journal.dir, self._sink)
         self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
-        self._place = OfflinePlace(book, self._sink)
+        self._place = OfflinePlace(book, backend, self._sink)
         self._operations = Operations(self._place)
 
     def call(
@@ -103,7 +112,7 @@ class OfflineOffice:
             return perform(endpoint, self._operations, call).document
         except ApiProblem as exc:
             raise Failed(exc.detail) from None
-        except (StoreError, sqlite3.Error) as exc:
+        except (StoreError, *ERRORS) as exc:
             raise Failed(f"the store cannot be used: {exc}") from None
 
     def close(self) -> None:

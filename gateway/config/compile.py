@@ -26,7 +26,10 @@ from gateway.config.compile_routes import (
 )
 from gateway.config.compile_views import compile_views
 from gateway.config.draft import Draft, Where
+from gateway.config.environment import read_secret
+from gateway.config.fields import parse_database_url
 from gateway.config.models import ListenerModel
+from gateway.config.problems import Expected
 from gateway.config.sources import Document
 from gateway.core.book import (
     STATEMENTS,
@@ -63,6 +66,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     _check_names_once(draft)
     errors = _errors(draft)
     journal = _journal(draft)
+    store = _store(draft)
     if len(draft.problems):
         return None
     admin = config.listeners.admin
@@ -93,7 +97,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
         server=_server(draft),
         data_dir=config.data_dir,
         journal=journal,
-        store=StoreSettings(config.store.path or os.path.join(config.data_dir, "tallygate.db")),
+        store=store,
         usage_api=usage_api(draft),
         response_headers=ResponseHeaders(**config.response_headers.model_dump()),
     )
@@ -147,6 +151,25 @@ def _journal(draft: Draft) -> JournalSettings:
         max_bytes=model.max_size,
         on_full=model.on_full,
     )
+
+
+def _store(draft: Draft) -> StoreSettings:
+    model = draft.config.store
+    path = model.path or os.path.join(draft.config.data_dir, "tallygate.db")
+    given = [key for key in ("path", "url", "url_file") if getattr(model, key) is not None]
+    if len(given) > 1:
+        mark = draft.key_at("store", given[1])
+        draft.problems.expected(mark, "one of path, url and url_file", " and ".join(given))
+        return StoreSettings(path)
+    try:
+        if model.url is not None:
+            return StoreSettings(path, parse_database_url(model.url))
+        if model.url_file is not None:
+            return StoreSettings(path, parse_database_url(read_secret(model.url_file).decode()))
+    except (Expected, UnicodeDecodeError) as exc:
+        wrong = exc if isinstance(exc, Expected) else Expected("a file of UTF-8 text")
+        draft.refuse(("store", given[0]), wrong)
+    return StoreSettings(path)
 
 
 def _priced(

@@ -184,6 +184,23 @@ def parse_address(value: object) -> Address:
     return Address(host, int(port))
 
 
+def parse_database_url(value: str) -> str:
+    """`postgresql://...` with a host and a database; never shows what it is given."""
+    form = "a URL such as postgresql://user:password@127.0.0.1:5432/tallygate"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as exc:
+        raise Expected(form, found="one that cannot be read", hint=str(exc)) from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise Expected(form, found=f"one that begins with {parts.scheme[:20]!r}")
+    if not (parts.hostname or "host=" in parts.query):
+        raise Expected(form, found="one without a host")
+    if len(parts.path) < 2:
+        raise Expected(form, found="one without a database's name")
+    return value
+
+
 def parse_backend_url(value: object) -> BackendUrl:
     """`http://host[:port][/base/path]`; never shows a password in what it says."""
     form = "a URL such as http://127.0.0.1:9000 or https://api.internal/base"

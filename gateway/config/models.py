@@ -104,6 +104,12 @@ class StoreModel(Model):
     path: Text | None = Field(
         default=None, description="SQLite file. Default: <data_dir>/tallygate.db."
     )
+    url: Text | None = Field(
+        default=None,
+        description="Instead of a file, a PostgreSQL database (14 or newer):"
+        " postgresql://user:password@host:5432/name?sslmode=verify-full.",
+    )
+    url_file: Text | None = Field(default=None, description="A file with that URL.")
 
 
 class ServerModel(Model):

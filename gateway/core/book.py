@@ -286,6 +286,7 @@ class JournalSettings:
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     path: str  # SQLite file
+    url: str = ""  # of a PostgreSQL database, instead
 
 
 STATEMENTS = ("history", "breakdown", "invoice")  # of the usage API

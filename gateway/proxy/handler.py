@@ -45,7 +45,7 @@ from gateway.proxy.request_head import find_source
 from gateway.proxy.settle import settle
 from gateway.proxy.tally import Tally
 from gateway.state.memory import MemoryState
-from gateway.store.base import StoreUnavailable
+from gateway.store.base import NotLoaded, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -135,7 +135,10 @@ class Proxy:
         x = Exchange(self.book, connection, payload, now_us, self.ids.next(now_us))
         connection.exchange = x
         try:
-            refusal = self._read_and_identify(x, message)
+            try:
+                refusal = self._read_and_identify(x, message)
+            except NotLoaded as missing:
+                refusal = await self._again(x, missing, lambda: self._read_and_identify(x, message))
             if refusal is None:
                 own = self.own_paths.find(x)
                 if own is not None:
@@ -148,7 +151,12 @@ class Proxy:
                 if x.measure.price.reads_body:
                     refusal = await self._read_body(x.measure)
                 refusal = refusal or self._reserve(x.measure)
-            refusal = refusal or self._admit(x) or self._open(x)
+            if refusal is None:
+                try:
+                    refusal = self._admit(x)
+                except NotLoaded as missing:
+                    refusal = await self._again(x, missing, lambda: self._admit(x))
+            refusal = refusal or self._open(x)
             if refusal is not None:
                 return self._refuse(x, refusal)
             failure = await forward(x, pool, self.settle)
@@ -169,6 +177,21 @@ class Proxy:
             connection.exchange = None
             x.measure = None  # each knows the other: freed now, not by the collector
         return x.keep_alive
+
+    async def _again(
+        self, x: Exchange, missing: NotLoaded, step: Callable[[], Refusal | None]
+    ) -> Refusal | None:
+        """Wait for the store's answer, then do the step once more.
+
+        The request belongs to the period in which it is admitted, which is then.
+        """
+        while True:
+            await asyncio.wrap_future(missing.future)
+            self._begin_anew(x)
+            try:
+                return step()
+            except NotLoaded as further:
+                missing = further
 
     def _read_and_identify(self, x: Exchange, message: RawRequestMessage) -> Refusal | None:
         """Head and caller; a head equal to the connection's last one is not read again."""
@@ -265,8 +288,18 @@ class Proxy:
         The request belongs to the period in which it is admitted, which is now.
         """
         refusal = await asyncio.get_running_loop().create_task(read_body(measure))
-        measure.x.time_us = max(measure.x.time_us, self.now_us())
+        self._begin_anew(measure.x)
         return refusal
+
+    def _begin_anew(self, x: Exchange) -> None:
+        """After a wait before admission: the time, and the id that is made of it, are of now."""
+        now_us = self.now_us()
+        if now_us > x.time_us:
+            x.time_us = now_us
+            event_id = self.ids.next(now_us)
+            if x.request_id == x.event_id:
+                x.request_id = event_id
+            x.event_id = event_id
 
     def _reserve(self, measure: Measure) -> Refusal | None:
         """Set what is to be reserved."""
@@ -319,7 +352,7 @@ class Proxy:
         self.tally.settled(x, now_us)
         return self.journal.synced(seq) if self._sync_always else None
 
-    def renew(self, x: Exchange) -> Refusal | None:
+    async def renew(self, x: Exchange) -> Refusal | None:
         """Charge an open WebSocket for what has passed, and hold for the next interval.
 
         A limit of requests does not count it again; one of requests in flight still does.
@@ -335,7 +368,11 @@ class Proxy:
         except Unpriceable as exc:
             return unpriceable(exc)
         try:
-            refusal = self._admit(x) or self._open(x)
+            try:
+                refusal = self._admit(x)
+            except NotLoaded as missing:
+                refusal = await self._again(x, missing, lambda: self._admit(x))
+            refusal = refusal or self._open(x)
         except StoreUnavailable as exc:
             refusal = self._unavailable(exc)
         if refusal is not None:

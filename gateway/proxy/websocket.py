@@ -84,7 +84,7 @@ async def _measured(x: Exchange, upstream: UpstreamConnection) -> Refusal | None
         await _pass(x, upstream)
         if not (upstream.error or upstream.complete):
             _count(x, upstream)
-            refusal = proxy.renew(x)
+            refusal = await proxy.renew(x)
             if refusal is not None:
                 return refusal
     return None

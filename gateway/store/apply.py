@@ -8,7 +8,6 @@ milliseconds.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from gateway.core.batch import Batch, EventRow, Label
 from gateway.core.periods import HOUR_US
 from gateway.core.rows import CAP_MARK
+from gateway.store.database import Database
 
 ROW_STEPS = (256, 64, 16, 4, 1)  # rows per statement; a few sizes, so that all stay prepared
 PART_ROWS = ROW_STEPS[0]
@@ -41,38 +41,42 @@ class Sums:
         # What lots beside the periods paid, and what further allowances count: not in the cells.
         self.lots: Used = {}
 
+    def count_refused(self, batch: Batch) -> None:
+        """Add a batch's refusals."""
+        for time_us, account, route, operation, reason, count in batch.refused:
+            key = (account, time_us - time_us % HOUR_US, route, operation, reason)
+            self.refusals[key] = self.refusals.get(key, 0) + count
 
-def apply_rows(connection: sqlite3.Connection, batch: Batch, sums: Sums) -> None:
+
+def apply_rows(connection: Database, batch: Batch, sums: Sums) -> None:
     """Write the batch's events and charges, and remember what they add up to."""
     number_labels(connection, {row[2] for row in batch.events if not row[2].id})
     charges: list[Any] = []
-    insert(connection, _EVENTS, _take_apart(batch.events, charges, sums))
+    insert(connection, _EVENTS, take_apart(batch.events, charges, sums))
     insert(connection, _CHARGES, charges)
-    for time_us, account, route, operation, reason, count in batch.refused:
-        key = (account, time_us - time_us % HOUR_US, route, operation, reason)
-        sums.refusals[key] = sums.refusals.get(key, 0) + count
+    sums.count_refused(batch)
 
 
-def apply_sums(connection: sqlite3.Connection, sums: Sums) -> None:
+def apply_sums(connection: Database, sums: Sums) -> None:
     """In parts: while a part's Python runs, the event loop waits for the interpreter."""
     used = dict(sums.lots)
     for cells in _parts(sums.cells.items()):
-        insert(connection, _ROLLUPS, _rollup_rows(cells, sums.accounts, used))
+        insert(connection, ROLLUPS, rollup_rows(cells, sums.accounts, used))
     # A lot from which nothing was taken has no row: another lot may have paid it all.
     for balances in _parts(row for row in used.items() if row[1]):
-        insert(connection, _BALANCES, [v for key, amount in balances for v in (*key, amount)])
+        insert(connection, BALANCES, [v for key, amount in balances for v in (*key, amount)])
     for counts in _parts(sums.refusals.items()):
-        insert(connection, _REFUSALS, [v for key, count in counts for v in (*key, count)])
+        insert(connection, REFUSALS, [v for key, count in counts for v in (*key, count)])
 
 
-def number_labels(connection: sqlite3.Connection, labels: Iterable[Label]) -> None:
+def number_labels(connection: Database, labels: Iterable[Label]) -> None:
     """Give each label its number in this store."""
     for label in labels:
         rows = connection.execute(_LABEL, label.values).fetchall()
         label.id = rows[0][0]
 
 
-def _take_apart(rows: list[EventRow], charges: list[Any], sums: Sums) -> list[Any]:
+def take_apart(rows: list[EventRow], charges: list[Any], sums: Sums) -> list[Any]:
     """The values of the events table; charges and sums are added to what is given."""
     events: list[Any] = []
     cells, accounts = sums.cells, sums.accounts
@@ -129,7 +133,7 @@ def _take_charges(
         cells[key] = (r + 1, e, a)
 
 
-def _rollup_rows(cells: list[tuple[Key, Cell]], accounts: dict[int, str], used: Used) -> list[Any]:
+def rollup_rows(cells: list[tuple[Key, Cell]], accounts: dict[int, str], used: Used) -> list[Any]:
     """The values of the rollups table; what was used is added to `used`."""
     rows: list[Any] = []
     for (label, hour_us, outcome, meter, period_us), cell in cells:
@@ -150,15 +154,18 @@ class Insert:
     """An INSERT of many rows at once, prepared in each of ROW_STEPS sizes."""
 
     def __init__(self, table: str, columns: int, on_conflict: str = "") -> None:
-        row = "(" + ",".join("?" * columns) + ")"
         self.columns = columns
-        self.texts = tuple(
-            f"INSERT INTO {table} VALUES {','.join([row] * size)} {on_conflict}"
-            for size in ROW_STEPS
-        )
+        self._table = table
+        self._on_conflict = on_conflict
+        self.texts = tuple(self.of(size) for size in ROW_STEPS)
+
+    def of(self, rows: int) -> str:
+        """The statement for so many rows."""
+        row = "(" + ",".join("?" * self.columns) + ")"
+        return f"INSERT INTO {self._table} VALUES {','.join([row] * rows)} {self._on_conflict}"
 
 
-def insert(connection: sqlite3.Connection, statement: Insert, values: Sequence[Any]) -> None:
+def insert(connection: Database, statement: Insert, values: Sequence[Any]) -> None:
     """Insert the rows that stand one after the other in `values`."""
     at = 0
     for size, text in zip(ROW_STEPS, statement.texts, strict=True):
@@ -170,16 +177,28 @@ def insert(connection: sqlite3.Connection, statement: Insert, values: Sequence[A
 
 _EVENTS = Insert("events", 14)
 _CHARGES = Insert("charges", 6)
-_ROLLUPS = Insert(
+ROLLUPS = Insert(
     "rollups",
     8,
-    "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
-    " events = events + excluded.events, amount = amount + excluded.amount",
+    "ON CONFLICT (label, meter, period_us, hour_us, outcome) DO UPDATE SET"
+    " requests = rollups.requests + excluded.requests,"
+    " events = rollups.events + excluded.events, amount = rollups.amount + excluded.amount",
 )
-_BALANCES = Insert("balances", 5, "ON CONFLICT DO UPDATE SET used = used + excluded.used")
-_REFUSALS = Insert("refusals", 6, "ON CONFLICT DO UPDATE SET count = count + excluded.count")
+BALANCES = Insert(
+    "balances",
+    5,
+    "ON CONFLICT (account, meter, period_us, lot)"
+    " DO UPDATE SET used = balances.used + excluded.used",
+)
+REFUSALS = Insert(
+    "refusals",
+    6,
+    "ON CONFLICT (account, hour_us, route, operation, reason)"
+    " DO UPDATE SET count = refusals.count + excluded.count",
+)
 _LABEL = (
     "INSERT INTO labels (account, user, project, key_id, caller, service, operation, route,"
     " method, book) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET account = excluded.account RETURNING id"
+    " ON CONFLICT (account, user, project, key_id, caller, service, operation, route, method,"
+    " book) DO UPDATE SET account = excluded.account RETURNING id"
 )

@@ -5,9 +5,8 @@ Reads through the caller's connection.
 
 from __future__ import annotations
 
-import sqlite3
-
 from gateway.core.rows import BalanceRow
+from gateway.store.database import Database
 
 # Sought meter by meter: an account of hourly periods has thousands of rows a year.
 SELECT_BALANCES = """
@@ -29,8 +28,6 @@ SELECT_BALANCES = """
 """
 
 
-def read_balances(
-    connection: sqlite3.Connection, account_id: str, since_us: int
-) -> list[BalanceRow]:
+def read_balances(connection: Database, account_id: str, since_us: int) -> list[BalanceRow]:
     rows = connection.execute(SELECT_BALANCES, (account_id, since_us)).fetchall()
     return [BalanceRow(*row) for row in rows]

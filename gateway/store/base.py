@@ -8,7 +8,8 @@ not know SQL.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
@@ -23,8 +24,16 @@ class StoreUnavailable(StoreError):
     """The store did not answer just now; the request that asked is refused with 503."""
 
 
+class NotLoaded(Exception):
+    """The answer is on its way: wait for the future, then ask again. No failure by itself."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        super().__init__("the store is being asked")
+        self.future = future
+
+
 class Store(Protocol):
-    """The questions of the request path. Raise StoreUnavailable."""
+    """The questions of the request path. Raise StoreUnavailable, or NotLoaded."""
 
     def account(self, account_id: str) -> Account | None: ...
 
@@ -52,6 +61,10 @@ class Store(Protocol):
 
     def limit_states(self, now_us: int) -> Iterator[LimitState]:
         """Those that have not expired."""
+        ...
+
+    def forget(self) -> None:
+        """Something was changed by this process: answers that are kept count no more."""
         ...
 
     def close(self) -> None: ...

@@ -7,11 +7,15 @@ number of sums and not of events. Must not use what it checks to compute what it
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from gateway.core.periods import HOUR_US
+from gateway.store.database import Database
 
+# Sequences of one journal. SQLite has one journal, numbered from 1; in PostgreSQL each writer has
+# its own, and the n-th begins at (n - 1) * JOURNAL_SPAN.
+JOURNAL_SPAN = 1 << 44
 SLICE = 100_000  # records per statement: some 100 ms, without the interpreter lock
 DIFFERENCES_MAX = 100  # of each kind; more would say nothing new
 
@@ -33,19 +37,31 @@ class Counts(NamedTuple):
     balances: int
 
 
-def recount(connection: sqlite3.Connection) -> Counts:
+def recount(connection: Database) -> Counts:
     """Compute the sums anew into temporary tables; how many rows there were."""
     for statement in _TEMPORARY:
         connection.execute(statement)
-    low, top = connection.execute(_SPAN).fetchall()[0]
-    for first in range(low, top + 1, SLICE):
-        connection.execute(_RECOUNT_ROLLUPS, (first, first + SLICE - 1))
-        connection.execute(_RECOUNT_BALANCES, (first, first + SLICE - 1))
+    for span in _slices(connection):
+        connection.execute(_RECOUNT_ROLLUPS, span)
+        connection.execute(_RECOUNT_BALANCES, span)
     connection.execute("DELETE FROM temp.used WHERE used = 0")  # nothing taken, no row
     return Counts(*connection.execute(_COUNTS).fetchall()[0])
 
 
-def differences(connection: sqlite3.Connection) -> list[Difference]:
+def _slices(connection: Database) -> Iterator[tuple[int, int]]:
+    """Spans of sequences that have all of the events; each journal has a range of its own."""
+    top = -1
+    while True:
+        low = connection.execute(_NEXT, (top,)).fetchall()[0][0]
+        if low is None:
+            return
+        end = (low // JOURNAL_SPAN + 1) * JOURNAL_SPAN
+        top = connection.execute(_LAST, (end,)).fetchall()[0][0]
+        for first in range(low, top + 1, SLICE):
+            yield first, min(first + SLICE - 1, top)
+
+
+def differences(connection: Database) -> list[Difference]:
     """After `recount`: what the stored sums say otherwise, and what stands alone."""
     found: list[Difference] = []
     for table, sql in _CHECKS:
@@ -58,7 +74,7 @@ def differences(connection: sqlite3.Connection) -> list[Difference]:
 Counters = dict[tuple[str, str, int, str], int]
 
 
-def expected_balances(connection: sqlite3.Connection) -> Counters:
+def expected_balances(connection: Database) -> Counters:
     """After `recount`: used by (account, meter, period_us, lot), from events and charges alone.
 
     Lots that live beside periods are summed over all of them, with period_us 0.
@@ -73,7 +89,7 @@ def expected_balances(connection: sqlite3.Connection) -> Counters:
     return {tuple(key): used for *key, used in connection.execute(sql).fetchall()}
 
 
-def topped_up(connection: sqlite3.Connection) -> Counters:
+def topped_up(connection: Database) -> Counters:
     """What the ledger gave to the own lots of periods."""
     sql = (
         "SELECT account, meter, period_us, '', sum(amount) FROM ledger WHERE lot = ''"
@@ -85,17 +101,25 @@ def topped_up(connection: sqlite3.Connection) -> Counters:
 _TEMPORARY = (
     "DROP TABLE IF EXISTS temp.sums",
     "DROP TABLE IF EXISTS temp.used",
-    "CREATE TABLE temp.sums (label, meter, period_us, hour_us, outcome, requests, events, amount,"
+    "CREATE TABLE temp.sums (label BIGINT, meter TEXT, period_us BIGINT, hour_us BIGINT,"
+    " outcome TEXT, requests BIGINT, events BIGINT, amount BIGINT,"
     " PRIMARY KEY (label, meter, period_us, hour_us, outcome)) WITHOUT ROWID",
-    "CREATE TABLE temp.used (account, meter, period_us, lot, used,"
+    "CREATE TABLE temp.used (account TEXT, meter TEXT, period_us BIGINT, lot TEXT, used BIGINT,"
     " PRIMARY KEY (account, meter, period_us, lot)) WITHOUT ROWID",
 )
-_SPAN = """
-    SELECT min(low), max(top) FROM (
-        SELECT coalesce(min(seq), 0) AS low, coalesce(max(seq), 0) AS top FROM events
+_NEXT = """
+    SELECT min(low) FROM (
+        SELECT min(seq) AS low FROM events WHERE seq > ?1
         UNION ALL
-        SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM charges
-    )
+        SELECT min(seq) FROM charges WHERE seq > ?1
+    ) AS lows
+"""
+_LAST = """
+    SELECT max(top) FROM (
+        SELECT max(seq) AS top FROM events WHERE seq < ?1
+        UNION ALL
+        SELECT max(seq) FROM charges WHERE seq < ?1
+    ) AS tops
 """
 # What counts in a further allowance ('@...') is no charge; what several lots paid is one.
 _RECOUNT_ROLLUPS = f"""
@@ -104,25 +128,26 @@ _RECOUNT_ROLLUPS = f"""
            e.time_us - e.time_us % {HOUR_US}, e.outcome,
            sum(coalesce(c.is_request, 1)), sum(coalesce(c.is_event, 0)), coalesce(sum(c.amount), 0)
     FROM events e LEFT JOIN (
-        SELECT *, NOT EXISTS (
+        SELECT *, CASE WHEN EXISTS (
             SELECT 1 FROM charges o WHERE o.seq = charges.seq AND o.n < charges.n
             AND substr(o.lot, 1, 1) != '@'
-        ) AS is_request, NOT EXISTS (
+        ) THEN 0 ELSE 1 END AS is_request, CASE WHEN EXISTS (
             SELECT 1 FROM charges o WHERE o.seq = charges.seq AND o.n < charges.n
             AND substr(o.lot, 1, 1) != '@' AND o.meter = charges.meter
-        ) AS is_event
+        ) THEN 0 ELSE 1 END AS is_event
         FROM charges WHERE substr(lot, 1, 1) != '@'
     ) c ON c.seq = e.seq
     WHERE e.seq BETWEEN ? AND ? GROUP BY 1, 2, 3, 4, 5
-    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
-        events = events + excluded.events, amount = amount + excluded.amount
+    ON CONFLICT (label, meter, period_us, hour_us, outcome) DO UPDATE SET
+        requests = sums.requests + excluded.requests,
+        events = sums.events + excluded.events, amount = sums.amount + excluded.amount
 """
 _RECOUNT_BALANCES = """
     INSERT INTO temp.used
     SELECT e.account, c.meter, c.period_us, c.lot, sum(c.amount)
     FROM charges c JOIN events e ON e.seq = c.seq
     WHERE c.seq BETWEEN ? AND ? GROUP BY 1, 2, 3, 4
-    ON CONFLICT DO UPDATE SET used = used + excluded.used
+    ON CONFLICT (account, meter, period_us, lot) DO UPDATE SET used = used.used + excluded.used
 """
 _COUNTS = """
     SELECT (SELECT applied_seq FROM meta), (SELECT count(*) FROM events),
@@ -140,7 +165,7 @@ def _compare(stored: str, again: str, keys: str, column: str) -> str:
             SELECT {named}, {column} AS expected, 0 AS found, 1 AS e, 0 AS f FROM {again}
             UNION ALL
             SELECT {named}, 0, {column}, 0, 1 FROM {stored}
-        ) GROUP BY {named} HAVING sum(expected) != sum(found) OR sum(e) != sum(f)
+        ) AS both_sides GROUP BY {named} HAVING sum(expected) != sum(found) OR sum(e) != sum(f)
     """
 
 
@@ -171,7 +196,7 @@ _OVERDRAWN = """
         FROM ledger l WHERE l.lot != '' AND l.every = '' AND EXISTS (
             SELECT 1 FROM ledger g WHERE g.id = l.lot AND g.every = ''
         ) GROUP BY l.account, l.lot
-    ) WHERE used > granted
+    ) AS lots WHERE used > granted
 """
 _OVERDRAWN_RECURRING = f"""
     SELECT 'lot ' || lot || ' of ' || account || ' overdrawn', granted, used FROM (
@@ -182,7 +207,7 @@ _OVERDRAWN_RECURRING = f"""
         FROM balances b JOIN ledger l ON l.account = b.account AND l.meter = b.meter
             AND {_IS_OF_RECURRING.format(lot="b.lot")}
         WHERE {_IS_LOT} GROUP BY b.account, b.lot
-    ) WHERE used > granted
+    ) AS lots WHERE used > granted
 """
 _ROLLUP_KEYS = "label meter period_us hour_us outcome"
 _BALANCE_KEYS = "account meter period_us lot"
@@ -204,8 +229,8 @@ _CHECKS = (
     ),
     (
         "meta",
-        "SELECT 'applied_seq', top, applied_seq FROM meta, (SELECT max(seq) AS top FROM events)"
-        " WHERE top > applied_seq",
+        "SELECT 'applied_seq', top, applied_seq FROM meta,"
+        " (SELECT max(seq) AS top FROM events) AS last WHERE top > applied_seq",
     ),
     (
         "charges",

@@ -7,18 +7,19 @@ caller's.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 
 from gateway.core.book import Account, Book, Plan
 from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion, is_cap_lot
 from gateway.core.units import AMOUNT_MAX
 from gateway.store.codec import dump_account, dump_plans, load_account, load_plans
+from gateway.store.database import Database
 
 # One event may be paid by all lots that an account has, and must fit a record of the journal
 # (8 KiB) with them: for each its name, its meter and some numbers. About 45 lots at once.
 LOTS_MAX_BYTES = 5_000
 LOT_BYTES = 80
+EVER = 1 << 62  # later than any instant, and more than any number of rows
 
 _COLUMNS = ", ".join(LedgerEntry._fields)
 # What may differ when an entry is sent again: who says so, when and why, and what follows
@@ -30,7 +31,7 @@ class LedgerRefusal(ValueError):
     """An entry that cannot stand in the ledger; nothing was changed."""
 
 
-def insert_entry(connection: sqlite3.Connection, entry: LedgerEntry) -> tuple[LedgerEntry, bool]:
+def insert_entry(connection: Database, entry: LedgerEntry) -> tuple[LedgerEntry, bool]:
     """The entry as it stands in the ledger, and whether it is new.
 
     Raises ValueError when the id was used for something else; LedgerRefusal (a ValueError)
@@ -49,7 +50,7 @@ def insert_entry(connection: sqlite3.Connection, entry: LedgerEntry) -> tuple[Le
     return entry, True
 
 
-def _refuse_wrong(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
+def _refuse_wrong(connection: Database, entry: LedgerEntry) -> None:
     if not -AMOUNT_MAX <= entry.amount <= AMOUNT_MAX:
         raise LedgerRefusal(f"expected an amount of at most {AMOUNT_MAX}, found {entry.amount}")
     if not entry.id or is_cap_lot(entry.id):  # names of own lots and of further allowances
@@ -60,7 +61,7 @@ def _refuse_wrong(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
         _refuse_overdrawn(connection, entry)
 
 
-def _refuse_another_lot(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
+def _refuse_another_lot(connection: Database, entry: LedgerEntry) -> None:
     if entry.amount < 0:
         raise LedgerRefusal(f"expected a lot of 0 or more units, found {entry.amount}")
     values = {"account": entry.account, "now_us": entry.time_us}
@@ -71,7 +72,7 @@ def _refuse_another_lot(connection: sqlite3.Connection, entry: LedgerEntry) -> N
         raise LedgerRefusal(text)
 
 
-def _refuse_overdrawn(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
+def _refuse_overdrawn(connection: Database, entry: LedgerEntry) -> None:
     """What an entry changes is there, and keeps what was used of it."""
     # A recurring grant's lots are named after the grant and the instant they begin.
     names = (entry.lot, entry.lot.rpartition("@")[0])
@@ -106,14 +107,14 @@ _LOT = """
 """
 
 
-def find_entry(connection: sqlite3.Connection, entry_id: str) -> LedgerEntry | None:
+def find_entry(connection: Database, entry_id: str) -> LedgerEntry | None:
     sql = f"SELECT {_COLUMNS} FROM ledger WHERE id = ?"
     rows = connection.execute(sql, (entry_id,)).fetchall()
     return LedgerEntry(*rows[0]) if rows else None
 
 
 def list_entries(
-    connection: sqlite3.Connection,
+    connection: Database,
     account: str,
     *,
     before: tuple[int, str] | None = None,
@@ -124,32 +125,36 @@ def list_entries(
         f"SELECT {_COLUMNS} FROM ledger WHERE account = ? AND (time_us, id) < (?, ?)"
         " ORDER BY time_us DESC, id DESC LIMIT ?"
     )
-    time_us, entry_id = before or (1 << 62, "")
-    values = (account, time_us, entry_id, -1 if limit is None else limit)
+    time_us, entry_id = before or (EVER, "")
+    values = (account, time_us, entry_id, EVER if limit is None else limit)
     return [LedgerEntry(*row) for row in connection.execute(sql, values).fetchall()]
 
 
-def put_member(connection: sqlite3.Connection, account: str, user: str, role: str) -> str | None:
+def put_member(connection: Database, account: str, user: str, role: str) -> str | None:
     """The role that the user had before."""
     sql = "SELECT role FROM members WHERE account = ? AND user = ?"
     rows = connection.execute(sql, (account, user)).fetchall()
-    connection.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (account, user, role))
+    connection.execute(
+        "INSERT INTO members VALUES (?, ?, ?)"
+        " ON CONFLICT (account, user) DO UPDATE SET role = excluded.role",
+        (account, user, role),
+    )
     return rows[0][0] if rows else None
 
 
-def remove_member(connection: sqlite3.Connection, account: str, user: str) -> bool:
+def remove_member(connection: Database, account: str, user: str) -> bool:
     """Whether there was one."""
     sql = "DELETE FROM members WHERE account = ? AND user = ?"
     return connection.execute(sql, (account, user)).rowcount == 1
 
 
-def list_members(connection: sqlite3.Connection, account: str) -> dict[str, str]:
+def list_members(connection: Database, account: str) -> dict[str, str]:
     """Roles by user."""
     sql = "SELECT user, role FROM members WHERE account = ? ORDER BY user"
     return dict(connection.execute(sql, (account,)).fetchall())
 
 
-def record_account_version(connection: sqlite3.Connection, account: Account, now_us: int) -> bool:
+def record_account_version(connection: Database, account: Account, now_us: int) -> bool:
     """Keep the account as it is from now on; whether that is news.
 
     History is only added to: after a clock that was set back, a microsecond after the last.
@@ -167,7 +172,7 @@ def record_account_version(connection: sqlite3.Connection, account: Account, now
     return True
 
 
-def account_versions(connection: sqlite3.Connection, account: str) -> list[AccountVersion]:
+def account_versions(connection: Database, account: str) -> list[AccountVersion]:
     """Oldest first."""
     sql = "SELECT from_us, document FROM account_versions WHERE account = ? ORDER BY from_us"
     rows = connection.execute(sql, (account,)).fetchall()
@@ -175,7 +180,7 @@ def account_versions(connection: sqlite3.Connection, account: str) -> list[Accou
 
 
 def record_plans_version(
-    connection: sqlite3.Connection, book: str, plans: Mapping[str, Plan], now_us: int
+    connection: Database, book: str, plans: Mapping[str, Plan], now_us: int
 ) -> bool:
     """Keep the plans as they are from now on, as `record_account_version`."""
     sql = "SELECT from_us, document FROM plans_versions ORDER BY from_us DESC LIMIT 1"
@@ -188,14 +193,14 @@ def record_plans_version(
     return True
 
 
-def record_versions(connection: sqlite3.Connection, book: Book, now_us: int) -> None:
+def record_versions(connection: Database, book: Book, now_us: int) -> None:
     """The history of plans and declared accounts goes on with a book."""
     record_plans_version(connection, book.version, book.plans, now_us)
     for account in book.accounts.values():
         record_account_version(connection, account, now_us)
 
 
-def plans_versions(connection: sqlite3.Connection) -> list[PlansVersion]:
+def plans_versions(connection: Database) -> list[PlansVersion]:
     """Oldest first."""
     rows = connection.execute("SELECT * FROM plans_versions ORDER BY from_us").fetchall()
     return [PlansVersion(from_us, book, load_plans(document)) for from_us, book, document in rows]

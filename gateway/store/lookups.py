@@ -6,15 +6,14 @@ on account and time finds it. Reads only.
 
 from __future__ import annotations
 
-import sqlite3
-
 from gateway.core.events import Event
+from gateway.store.database import Database
 from gateway.store.reports import EVENTS, with_charges
 
 MILLISECOND_US = 1_000
 
 
-def find_event(connection: sqlite3.Connection, account: str, event_id: str) -> Event | None:
+def find_event(connection: Database, account: str, event_id: str) -> Event | None:
     """An event of an account by id; None for anything that is none."""
     try:
         first_us = int(event_id.replace("-", "")[:12], 16) * MILLISECOND_US

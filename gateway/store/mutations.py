@@ -2,13 +2,12 @@
 
 Each function takes the writing connection inside a transaction: `shipper.submit` while a
 gateway runs, `SqliteSink.run` from the command line when none does. They raise
-sqlite3.IntegrityError for an id or digest that is taken. Clocks and random ids are the
+one of ALREADY_THERE for an id or digest that is taken. Clocks and random ids are the
 caller's.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,10 +17,11 @@ from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
 from gateway.core.rows import LimitState
 from gateway.store.codec import dump_account
-from gateway.store.sqlite import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
+from gateway.store.database import Database
+from gateway.store.reader import ACCOUNT_COLUMNS, SELECT_KEY, account_of, key_of
 
 
-def insert_account(connection: sqlite3.Connection, account: Account, created_us: int) -> None:
+def insert_account(connection: Database, account: Account, created_us: int) -> None:
     connection.execute(
         "INSERT INTO accounts (id, plan, anchor_us, title, disabled, terms, created_us)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -29,7 +29,7 @@ def insert_account(connection: sqlite3.Connection, account: Account, created_us:
     )
 
 
-def update_account(connection: sqlite3.Connection, account: Account) -> bool:
+def update_account(connection: Database, account: Account) -> bool:
     """Everything but the id; whether there is such an account."""
     account_id, *values = _account_values(account)
     sql = (
@@ -39,13 +39,13 @@ def update_account(connection: sqlite3.Connection, account: Account) -> bool:
     return connection.execute(sql, (*values, account_id)).rowcount == 1
 
 
-def find_account(connection: sqlite3.Connection, account_id: str) -> Account | None:
+def find_account(connection: Database, account_id: str) -> Account | None:
     sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ?"
     rows = connection.execute(sql, (account_id,)).fetchall()
     return account_of(rows[0]) if rows else None
 
 
-def insert_key(connection: sqlite3.Connection, key: KeyRecord) -> None:
+def insert_key(connection: Database, key: KeyRecord) -> None:
     values = (
         *(key.digest, key.id, key.account, key.user, key.project, key.name, key.hint),
         *(key.created_us, key.expires_us, key.revoked_us),
@@ -54,25 +54,25 @@ def insert_key(connection: sqlite3.Connection, key: KeyRecord) -> None:
     connection.execute(f"INSERT INTO keys VALUES ({','.join('?' * len(values))})", values)
 
 
-def find_key(connection: sqlite3.Connection, key_id: str) -> KeyRecord | None:
+def find_key(connection: Database, key_id: str) -> KeyRecord | None:
     sql = f"{SELECT_KEY} WHERE id = ?"
     rows = connection.execute(sql, (key_id,)).fetchall()
     return key_of(rows[0]) if rows else None
 
 
-def revoke_key(connection: sqlite3.Connection, key_id: str, at_us: int) -> bool:
+def revoke_key(connection: Database, key_id: str, at_us: int) -> bool:
     """Whether it was valid until now: a second revocation changes nothing."""
     sql = "UPDATE keys SET revoked_us = ? WHERE id = ? AND revoked_us IS NULL"
     return connection.execute(sql, (at_us, key_id)).rowcount == 1
 
 
-def set_key_expiry(connection: sqlite3.Connection, key_id: str, expires_us: int | None) -> bool:
+def set_key_expiry(connection: Database, key_id: str, expires_us: int | None) -> bool:
     """Whether there is such a key."""
     sql = "UPDATE keys SET expires_us = ? WHERE id = ?"
     return connection.execute(sql, (expires_us, key_id)).rowcount == 1
 
 
-def list_keys(connection: sqlite3.Connection, account: str | None = None) -> list[KeyRecord]:
+def list_keys(connection: Database, account: str | None = None) -> list[KeyRecord]:
     """Of one account or of all, oldest first."""
     where = "" if account is None else "WHERE account = ?"
     sql = f"{SELECT_KEY} {where} ORDER BY account, created_us, id"
@@ -80,20 +80,18 @@ def list_keys(connection: sqlite3.Connection, account: str | None = None) -> lis
     return [key_of(row) for row in rows]
 
 
-def save_limit_states(
-    connection: sqlite3.Connection, states: Iterable[LimitState], now_us: int
-) -> None:
+def save_limit_states(connection: Database, states: Iterable[LimitState], now_us: int) -> None:
     """Keep these and forget what has expired."""
     connection.execute("DELETE FROM limit_state WHERE expires_us <= ?", (now_us,))
     connection.executemany(
-        "INSERT INTO limit_state VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-        " a = excluded.a, b = excluded.b, expires_us = excluded.expires_us",
+        "INSERT INTO limit_state VALUES (?, ?, ?, ?, ?) ON CONFLICT (limit_id, subject)"
+        " DO UPDATE SET a = excluded.a, b = excluded.b, expires_us = excluded.expires_us",
         states,
     )
 
 
 def log_audit(
-    connection: sqlite3.Connection,
+    connection: Database,
     *,
     time_us: int,
     actor: str,

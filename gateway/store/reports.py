@@ -7,7 +7,6 @@ event loop. Must not format.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import orjson
 from gateway.core.events import Event, Posted
 from gateway.core.rows import BalanceRow
 from gateway.store.balances import read_balances
+from gateway.store.database import Database
 
 PAGE_MAX = 1_000
 # Events looked at for one page when a filter has no index: about 50 ms. A page may end
@@ -78,7 +78,7 @@ class ActivityFilter:
 
 
 @contextmanager
-def read_snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def read_snapshot(connection: Database) -> Iterator[Database]:
     """All reads inside see the store at one moment. Keep it short: it holds the WAL."""
     if connection.in_transaction:
         yield connection  # of the snapshot around this one
@@ -90,9 +90,7 @@ def read_snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection
         connection.execute("COMMIT")
 
 
-def read_usage(
-    connection: sqlite3.Connection, account: str, periods: Sequence[tuple[str, int]]
-) -> UsageRows:
+def read_usage(connection: Database, account: str, periods: Sequence[tuple[str, int]]) -> UsageRows:
     """Balances, and operations of these (meter, period_us), as of one moment."""
     with read_snapshot(connection):
         balances = read_balances(connection, account, min((p for _, p in periods), default=0))
@@ -111,7 +109,7 @@ _OPERATIONS = """
 
 
 def read_activity(
-    connection: sqlite3.Connection,
+    connection: Database,
     account: str,
     wanted: ActivityFilter,
     limit: int,
@@ -141,7 +139,7 @@ def read_activity(
 
 
 def read_events_after(
-    connection: sqlite3.Connection, seq: int, limit: int, account: str | None = None
+    connection: Database, seq: int, limit: int, account: str | None = None
 ) -> tuple[list[Event], int]:
     """Events in the order they were settled, and the sequence to go on from."""
     where = "e.seq > ?" if account is None else "e.seq > ? AND e.account = ?"
@@ -185,7 +183,7 @@ def filter_conditions(wanted: ActivityFilter) -> tuple[list[str], list[Any]]:
     return [text for text, _ in chosen], [value for _, value in chosen]
 
 
-def _floor(connection: sqlite3.Connection, where: list[str], values: list[Any]) -> Place | None:
+def _floor(connection: Database, where: list[str], values: list[Any]) -> Place | None:
     """The last event that this page may look at, None when it may look at all."""
     sql = (
         f"SELECT e.time_us, e.seq FROM events e WHERE {' AND '.join(where)}"
@@ -195,7 +193,7 @@ def _floor(connection: sqlite3.Connection, where: list[str], values: list[Any]) 
     return Place(*rows[0]) if rows else None
 
 
-def with_charges(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Event]:
+def with_charges(connection: Database, rows: list[tuple[Any, ...]]) -> list[Event]:
     """The events of rows of EVENTS, with all that was posted for them."""
     charges: dict[int, list[Posted]] = {row[0]: [] for row in rows}
     sql = (

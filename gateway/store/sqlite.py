@@ -1,126 +1,14 @@
-"""The SQLite store's read side, as the request path asks it.
-
-Each method is one or two prepared look-ups by primary key, some 20 microseconds, on a
-connection of its own; results are fetched whole, so that no read stays open and holds the
-WAL. Must not write.
-"""
+"""The SQLite store's read side: some 20 microseconds a look-up, on a connection of its own."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
 
-import orjson
-
-from gateway.core.book import Account
-from gateway.core.identity import KeyRecord
-from gateway.core.rows import (
-    AccountVersion,
-    BalanceRow,
-    LedgerEntry,
-    LimitState,
-    PlansVersion,
-)
-from gateway.store.balances import read_balances
-from gateway.store.base import StoreUnavailable
-from gateway.store.codec import load_account
 from gateway.store.connect import open_reader
-from gateway.store.ledger import account_versions, list_entries, plans_versions
-from gateway.store.sums import read_uses
-
-T = TypeVar("T")
-
-ACCOUNT_COLUMNS = "id, plan, anchor_us, title, disabled, terms"
-KEY_COLUMNS = (
-    *("id", "digest", "account", "user", "project", "name", "hint"),
-    *("created_us", "expires_us", "revoked_us", "routes", "networks"),
-)
-SELECT_KEY = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
+from gateway.store.reader import StoreReader
 
 
-class SqliteStore:
-    """Implements gateway.store.base.Store. Used by one thread at a time."""
-
+class SqliteStore(StoreReader):
     def __init__(self, path: str | Path) -> None:
         """Raises StoreError when there is no store of this version."""
-        self._connection = open_reader(Path(path))
-        self._plans: tuple[tuple[Any, ...], list[PlansVersion]] | None = None
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        return self._connection
-
-    def account(self, account_id: str) -> Account | None:
-        sql = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ?"
-        rows = self._ask(sql, (account_id,))
-        return account_of(rows[0]) if rows else None
-
-    def key(self, digest: bytes) -> KeyRecord | None:
-        sql = f"{SELECT_KEY} WHERE digest = ?"
-        rows = self._ask(sql, (digest,))
-        return key_of(rows[0]) if rows else None
-
-    def balances(self, account_id: str, since_us: int = 0) -> list[BalanceRow]:
-        return self._read(lambda connection: read_balances(connection, account_id, since_us))
-
-    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        return self._read(
-            lambda connection: read_uses(connection, account_id, meter, period_us, bounds)
-        )
-
-    def entries(self, account_id: str) -> list[LedgerEntry]:
-        return self._read(lambda connection: list_entries(connection, account_id))
-
-    def versions(self, account_id: str) -> list[AccountVersion]:
-        return self._read(lambda connection: account_versions(connection, account_id))
-
-    def plans(self) -> list[PlansVersion]:
-        """Kept while the configuration stays the same: they are asked for at every period."""
-        count = self._ask("SELECT count(*), max(from_us) FROM plans_versions", ())[0]
-        if self._plans is None or self._plans[0] != count:
-            self._plans = (count, self._read(plans_versions))
-        return self._plans[1]
-
-    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return read(self._connection)
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
-
-    def _ask(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
-
-    def limit_states(self, now_us: int) -> Iterator[LimitState]:
-        sql = "SELECT limit_id, subject, a, b, expires_us FROM limit_state WHERE expires_us > ?"
-        for row in self._connection.execute(sql, (now_us,)):
-            yield LimitState(*row)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def account_of(row: tuple[Any, ...]) -> Account:
-    """From ACCOUNT_COLUMNS."""
-    account_id, plan, anchor_us, title, disabled, terms = row
-    return load_account(
-        terms, id=account_id, plan=plan, anchor_us=anchor_us, title=title, disabled=bool(disabled)
-    )
-
-
-def key_of(row: tuple[Any, ...]) -> KeyRecord:
-    """From KEY_COLUMNS."""
-    fields = dict(zip(KEY_COLUMNS, row, strict=True))
-    for name, read in (("routes", frozenset), ("networks", _networks)):
-        if fields[name] is not None:
-            fields[name] = read(orjson.loads(fields[name]))
-    return KeyRecord(**fields)
-
-
-def _networks(texts: list[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(map(ip_network, texts))
+        super().__init__(open_reader(Path(path)))

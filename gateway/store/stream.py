@@ -7,12 +7,12 @@ pages no read is open, so that a slow client does not hold the WAL. Must not for
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from gateway.core.events import Event
 from gateway.store import reports
+from gateway.store.database import Database
 from gateway.store.reports import (
     EVENTS,
     ActivityFilter,
@@ -26,10 +26,8 @@ from gateway.store.reports import (
 PAGE_EVENTS = 500  # some 2 ms, and half a megabyte
 
 
-def stream_events(
-    connection: sqlite3.Connection, account: str, wanted: ActivityFilter
-) -> Iterator[Event]:
-    """Events of an account, oldest first. Raises sqlite3.Error.
+def stream_events(connection: Database, account: str, wanted: ActivityFilter) -> Iterator[Event]:
+    """Events of an account, oldest first. Raises one of ERRORS.
 
     The connection is its own while it lasts; one thread at a time.
     """
@@ -42,7 +40,7 @@ def stream_events(
 
 
 def _page(
-    connection: sqlite3.Connection, account: str, wanted: ActivityFilter, top: int, after: Place
+    connection: Database, account: str, wanted: ActivityFilter, top: int, after: Place
 ) -> tuple[list[Event], Place | None]:
     """The events behind a place, and where to go on; None when there are no more."""
     where, values = span_conditions(account, wanted)
@@ -62,9 +60,7 @@ def _page(
     return events, last
 
 
-def _last_looked_at(
-    connection: sqlite3.Connection, where: list[str], values: list[Any]
-) -> Place | None:
+def _last_looked_at(connection: Database, where: list[str], values: list[Any]) -> Place | None:
     """Where a page that finds little ends; None when it may look at all that is left."""
     sql = (
         f"SELECT e.time_us, e.seq FROM events e WHERE {' AND '.join(where)}"

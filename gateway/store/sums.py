@@ -8,13 +8,13 @@ not format, and must not know periods, days or time zones: instants are the call
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from gateway.core.periods import HOUR_US
 from gateway.core.rows import BalanceRow
+from gateway.store.database import Database
 from gateway.store.reports import OperationRow, read_snapshot
 
 Dimension = Literal["operation", "project", "user", "key", "route", "service", "caller"]
@@ -57,7 +57,7 @@ class SpanRow(NamedTuple):
 
 
 def read_sums(
-    connection: sqlite3.Connection,
+    connection: Database,
     account: str,
     from_us: int,
     to_us: int,
@@ -80,9 +80,7 @@ def read_sums(
     return sorted(rows, key=lambda row: (row.meter, -row.amount, row.name))
 
 
-def read_requests(
-    connection: sqlite3.Connection, account: str, from_us: int, to_us: int
-) -> list[RequestRow]:
+def read_requests(connection: Database, account: str, from_us: int, to_us: int) -> list[RequestRow]:
     """Every request once, by operation and outcome.
 
     Refusals are kept by the hour: one counts where its hour begins inside the span.
@@ -103,7 +101,7 @@ def read_requests(
 
 
 def read_spans(
-    connection: sqlite3.Connection,
+    connection: Database,
     account: str,
     meter: str,
     bounds: Sequence[int],
@@ -134,7 +132,7 @@ def read_spans(
 
 
 def read_uses(
-    connection: sqlite3.Connection, account: str, meter: str, period_us: int, bounds: Sequence[int]
+    connection: Database, account: str, meter: str, period_us: int, bounds: Sequence[int]
 ) -> list[int]:
     """How much requests used from a period's own lot between each two of `bounds`.
 
@@ -150,7 +148,7 @@ def read_uses(
 
 
 def read_periods(
-    connection: sqlite3.Connection, account: str, meter: str, from_us: int, to_us: int
+    connection: Database, account: str, meter: str, from_us: int, to_us: int
 ) -> tuple[list[BalanceRow], list[OperationRow]]:
     """A meter's periods that began in the span, oldest first.
 

@@ -8,13 +8,13 @@ sequence in the same step. Reads only. Must not run on the event loop.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.store import checks
 from gateway.store.checks import Difference
+from gateway.store.database import Database
 
 # (account, meter, period_us, lot) -> amount in smallest units; period_us is 0 for lots that
 # live beside periods
@@ -38,7 +38,7 @@ class AuditReport:
 
 
 def audit(
-    snapshot: sqlite3.Connection,
+    snapshot: Database,
     used: Counters | None = None,
     topped_up: Counters | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -46,7 +46,7 @@ def audit(
     """Recompute everything that is summed, compare, and close the snapshot's transaction.
 
     `used` and `topped_up` are live counters; a subject that they do not name is not
-    compared, for nobody has loaded it. Raises sqlite3.Error.
+    compared, for nobody has loaded it. Raises one of ERRORS.
     """
     began_ns = clock()
     try:

@@ -7,7 +7,6 @@ run on the event loop, and must not format.
 
 from __future__ import annotations
 
-import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from gateway.core.overage import PERIODS_OF_MONTH, ReadUses, accrue_period, was_
 from gateway.core.periods import DAY_US, MONTH, SECOND_US, Period, Span
 from gateway.core.statement import PeriodFigures
 from gateway.core.terms import effective_plan, own_allowance
+from gateway.store.database import Database
 from gateway.store.sums import read_uses
 from gateway.usage.records import Records
 
@@ -80,11 +80,11 @@ def month_of(records: Records, name: str) -> Month:
 
 
 def read_meter_bill(
-    connection: sqlite3.Connection, records: Records, meter: Meter, days: Sequence[int], now_us: int
+    connection: Database, records: Records, meter: Meter, days: Sequence[int], now_us: int
 ) -> MeterBill:
     """The overage between the first and the last of `days`, by the days that they bound.
 
-    What was admitted after `now_us` is not there yet. Raises sqlite3.Error.
+    What was admitted after `now_us` is not there yet. Raises one of ERRORS.
     """
     books = records.books(meter)
     until_us = min(days[-1], now_us + 1)
@@ -112,9 +112,9 @@ class PeriodBill(NamedTuple):
 
 
 def read_period_bill(
-    connection: sqlite3.Connection, records: Records, meter: Meter, now_us: int
+    connection: Database, records: Records, meter: Meter, now_us: int
 ) -> PeriodBill:
-    """Of the period that is now, up to now. Raises sqlite3.Error."""
+    """Of the period that is now, up to now. Raises one of ERRORS."""
     books = records.books(meter)
     period = books.history(now_us, 1)[-1]
     read = _reader(connection, records.account.id, meter.name)
@@ -122,12 +122,12 @@ def read_period_bill(
     return PeriodBill(bill.units, bill.cost_micro, was_allowed(books, period.span, now_us))
 
 
-def _reader(connection: sqlite3.Connection, account: str, meter: str) -> ReadUses:
+def _reader(connection: Database, account: str, meter: str) -> ReadUses:
     return lambda start_us, bounds: read_uses(connection, account, meter, start_us, bounds)
 
 
 def read_bills(
-    connection: sqlite3.Connection,
+    connection: Database,
     records: Records,
     meters: Mapping[str, Meter],
     month: Month,
@@ -151,7 +151,7 @@ def read_bills(
 
 
 def read_invoice(
-    connection: sqlite3.Connection,
+    connection: Database,
     records: Records,
     meters: Mapping[str, Meter],
     month: Month,

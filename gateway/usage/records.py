@@ -5,7 +5,6 @@ Reads through the caller's connection. Must not run on the event loop, and must 
 
 from __future__ import annotations
 
-import sqlite3
 from typing import NamedTuple
 
 from gateway.core.book import Account, Meter, Plan
@@ -13,6 +12,7 @@ from gateway.core.rows import BalanceRow, LedgerEntry
 from gateway.core.statement import Books, Stage, stage_at, stages
 from gateway.core.terms import Timeline
 from gateway.store.balances import read_balances
+from gateway.store.database import Database
 from gateway.store.ledger import account_versions, list_entries, plans_versions
 from gateway.store.reports import read_snapshot
 
@@ -38,8 +38,8 @@ class Records(NamedTuple):
         )
 
 
-def read_records(connection: sqlite3.Connection, account: Account, plan: Plan) -> Records:
-    """As of one moment of the store. Raises sqlite3.Error."""
+def read_records(connection: Database, account: Account, plan: Plan) -> Records:
+    """As of one moment of the store. Raises one of ERRORS."""
     with read_snapshot(connection):
         timeline = Timeline(account_versions(connection, account.id), plans_versions(connection))
         entries = list_entries(connection, account.id)

@@ -12,7 +12,7 @@ from gateway.core.events import Event, Posted
 from gateway.journal.recovery import Recovered, recover
 from gateway.journal.shipper import Shipper
 from gateway.journal.writer import Journal
-from gateway.store.sink import SqliteSink
+from tests.support.stores import open_sink
 
 START_US = 1_763_650_000_000_000
 WEEK_US = 1_763_251_200_000_000
@@ -83,8 +83,8 @@ def opened(home: Path, next_seq: int | None = None, **changes: Any) -> Iterator[
 
 
 @contextmanager
-def store(home: Path) -> Iterator[SqliteSink]:
-    sink = SqliteSink.open(home / "store.db")
+def store(home: Path) -> Iterator[Any]:
+    sink = open_sink(home)
     try:
         yield sink
     finally:

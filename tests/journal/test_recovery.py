@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from gateway.journal.errors import JournalMismatch
-from gateway.store.sqlite import SqliteStore
 from tests.journal.making import (
     WEEK_US,
     event,
@@ -19,6 +18,9 @@ from tests.journal.making import (
     stored,
     write,
 )
+from tests.support.stores import each_store, open_store
+
+pytestmark = each_store
 
 
 def test_nothing_to_recover(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_requests_in_flight_are_neither_charged_nor_held(tmp_path: Path) -> None
             journal.write_open(made.id, made.time_us, made.account, made.route, (("coins", 3),))
     found = ship(tmp_path)
     assert (found.events, found.in_flight) == (1, 2)
-    reader = SqliteStore(tmp_path / "store.db")
+    reader = open_store(tmp_path)
     assert [(row.meter, row.used) for row in reader.balances("acc0")] == [("coins", 4)]
     reader.close()
 
@@ -67,6 +69,7 @@ def test_recovery_may_die_and_come_again(tmp_path: Path) -> None:
     assert segments(tmp_path) == []
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
 def test_a_restored_older_store_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         write(journal, event(1))

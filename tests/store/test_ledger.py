@@ -17,6 +17,9 @@ from gateway.store import ledger
 from gateway.store.ledger import LedgerRefusal
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
+from tests.support.stores import each_store, open_sink, open_store
+
+pytestmark = each_store
 
 ENTRY = LedgerEntry(
     id="e1",
@@ -61,14 +64,14 @@ PLANS = {
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[SqliteSink]:
-    made = SqliteSink.open(tmp_path / "store.db")
+    made = open_sink(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
 def reader(sink: SqliteSink, tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "store.db")
+    made = open_store(tmp_path)
     yield made
     made.close()
 

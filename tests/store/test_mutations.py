@@ -14,8 +14,12 @@ from gateway.core.identity import KeyRecord, digest_key
 from gateway.core.rows import LimitState
 from gateway.core.units import AMOUNT_MAX
 from gateway.store import mutations
+from gateway.store.database import ALREADY_THERE
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
+from tests.support.stores import each_store, open_sink, open_store
+
+pytestmark = each_store
 
 KEY = KeyRecord(
     id="key_1",
@@ -34,14 +38,14 @@ KEY = KeyRecord(
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[SqliteSink]:
-    made = SqliteSink.open(tmp_path / "store.db")
+    made = open_sink(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
 def reader(sink: SqliteSink, tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "store.db")
+    made = open_store(tmp_path)
     yield made
     made.close()
 
@@ -65,7 +69,7 @@ def test_accounts(sink: SqliteSink, reader: SqliteStore) -> None:
     assert sink.run(lambda c: mutations.update_account(c, changed))
     assert reader.account("acc") == changed
     assert not sink.run(lambda c: mutations.update_account(c, Account("nobody", "pro")))
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(ALREADY_THERE):
         sink.run(lambda c: mutations.insert_account(c, account, 1))
 
 
@@ -100,6 +104,7 @@ def test_key_life(sink: SqliteSink, reader: SqliteStore) -> None:
     assert not sink.run(lambda c: mutations.set_key_expiry(c, "nobody", 1))
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
 def test_no_float_reaches_a_balance(sink: SqliteSink) -> None:
     for sql in (
         "INSERT INTO balances VALUES ('a', 'm', 0, '', 0.5)",

@@ -12,6 +12,9 @@ from gateway.store import reports
 from gateway.store.reports import ActivityFilter, OperationRow, Place
 from gateway.store.sqlite import SqliteStore
 from tests.journal.making import START_US, WEEK_US, event, opened, ship, write
+from tests.support.stores import each_store, open_store
+
+pytestmark = each_store
 
 ACCOUNT = "acc0"
 
@@ -31,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         for made in made_events():
             write(journal, made)
     ship(tmp_path)
-    reader = SqliteStore(tmp_path / "store.db")
+    reader = open_store(tmp_path)
     yield reader
     reader.close()
 
@@ -96,6 +99,7 @@ def test_another_account_sees_nothing_of_it(store: SqliteStore) -> None:
     assert {made.account for made in page.events} == {"acc1"}
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
 def test_the_page_reads_no_more_than_its_index(store: SqliteStore) -> None:
     sql = (
         "EXPLAIN QUERY PLAN SELECT e.seq FROM events e JOIN labels l ON l.id = e.label"

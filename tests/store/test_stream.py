@@ -12,6 +12,9 @@ from gateway.store import reports, stream
 from gateway.store.reports import ActivityFilter
 from gateway.store.sqlite import SqliteStore
 from tests.journal.making import START_US, WEEK_US, event, opened, ship, write
+from tests.support.stores import each_store, open_store
+
+pytestmark = each_store
 
 ACCOUNT = "acc0"
 EVENTS = 300
@@ -41,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         for made in made_events():
             write(journal, made)
     ship(tmp_path)
-    reader = SqliteStore(tmp_path / "store.db")
+    reader = open_store(tmp_path)
     yield reader
     reader.close()
 
@@ -85,6 +88,7 @@ def test_nobody_has_no_events(store: SqliteStore) -> None:
     assert list(stream.stream_events(store.connection, "nobody", ActivityFilter())) == []
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
 def test_a_page_reads_no_more_than_its_index(store: SqliteStore) -> None:
     statements: list[str] = []
     store.connection.set_trace_callback(statements.append)

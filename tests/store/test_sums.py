@@ -16,6 +16,9 @@ from gateway.store.reports import OperationRow
 from gateway.store.sqlite import SqliteStore
 from gateway.store.sums import Dimension, RequestRow, SpanRow, SumRow
 from tests.journal.making import WEEK_US, event, opened, ship, write
+from tests.support.stores import each_store, open_store
+
+pytestmark = each_store
 
 ACCOUNT = "acc0"
 START = 1_763_596_800_000_000  # midnight UTC
@@ -62,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
             write(journal, made)
         journal.write_refused(REFUSED)
     ship(home)
-    reader = SqliteStore(home / "store.db")
+    reader = open_store(home)
     yield reader
     reader.close()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.identity import format_key
+from tests.support.stores import store_entry
 
 Config = dict[str, Any]
 
@@ -95,5 +96,6 @@ def config(
 def write(built: Config, path: Path, *, port: int, admin_port: int, data_dir: Path) -> None:
     """The configuration file of one run."""
     listeners = {"proxy": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin_port}"}
-    text = json.dumps({"listeners": listeners, "data_dir": str(data_dir), **built}, indent=1)
+    whole = {"listeners": listeners, "data_dir": str(data_dir), **store_entry(data_dir), **built}
+    text = json.dumps(whole, indent=1)
     path.write_text(text, "utf-8")

@@ -14,6 +14,9 @@ from gateway.store.ledger import insert_entry
 from gateway.store.sink import SqliteSink
 from gateway.usage.audit import AuditReport, audit
 from tests.journal.making import WEEK_US, event, opened, ship, store, write
+from tests.support.stores import each_store
+
+pytestmark = each_store
 
 DAY_US = 1_763_596_800_000_000
 NEXT_WEEK_US = WEEK_US + 7 * 86_400_000_000

@@ -16,7 +16,6 @@ from gateway.core.money import format_cents, whole_micro
 from gateway.core.periods import DAY_US, HOUR_US, MONTH
 from gateway.core.rows import LedgerEntry
 from gateway.core.terms import effective_plan
-from gateway.store.connect import open_reader
 from gateway.store.ledger import insert_entry, record_account_version, record_plans_version
 from gateway.usage.billing import (
     Month,
@@ -29,6 +28,9 @@ from gateway.usage.billing import (
 from gateway.usage.records import Records, read_records
 from tests.core.terms_making import ACME, entry, paying, plan, timeline, us
 from tests.journal.making import event, opened, ship, store, write
+from tests.support.stores import each_store, open_report
+
+pytestmark = each_store
 
 COINS = Meter("coins", title="Coins")
 METERS = {"coins": COINS}
@@ -68,7 +70,7 @@ def kept(
             period_us = MONTH.span(us(at), 0, timezone).start_us
             write(journal, made(number, us(at), amount, lot, period_us))
     ship(home)
-    connection = open_reader(home / "store.db")
+    connection = open_report(home)
     try:
         yield connection
     finally:
@@ -221,7 +223,7 @@ def test_weeks_are_billed_on_the_days_of_the_month(tmp_path: Path) -> None:
         for number, at_us in enumerate((monday_us + HOUR_US, monday_us + 3 * DAY_US)):
             write(journal, made(number, at_us, 12, "", monday_us))
     ship(tmp_path)
-    connection = open_reader(tmp_path / "store.db")
+    connection = open_report(tmp_path)
     found = records(connection)
     for name, units in (("2026-03", 2), ("2026-04", 12)):
         month = month_of(found, name)

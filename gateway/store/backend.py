@@ -1,0 +1,136 @@
+"""Which database the store is in: the one place that chooses.
+
+A store is opened three ways: to be written (by the shipper alone), to be asked by the
+request path, and to be read by reports. Must not know SQL.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.core.book import StoreSettings
+from gateway.store.awaited import AwaitedStore
+from gateway.store.base import Store, StoreError
+from gateway.store.connect import open_reader
+from gateway.store.database import Database, DatabaseError
+from gateway.store.reader import StoreReader
+from gateway.store.sink import SqliteSink
+from gateway.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from gateway.store.postgres_sink import PostgresSink
+
+JOURNAL_ID_FILE = "journal.id"
+
+
+class Backend(Protocol):
+    """Raises StoreError where it cannot be opened."""
+
+    @property
+    def where(self) -> str:
+        """File or server, as it may be shown."""
+        ...
+
+    def open_sink(self, journal_dir: str) -> SqliteSink | PostgresSink:
+        """The only writer of this process; the schema is up to date then."""
+        ...
+
+    def open_store(self) -> Store:
+        """For the request path, on its thread."""
+        ...
+
+    def open_reader(self) -> Database:
+        """For a report; its user closes it."""
+        ...
+
+
+class SqliteBackend:
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    @property
+    def where(self) -> str:
+        return str(self._path)
+
+    def open_sink(self, journal_dir: str) -> SqliteSink:
+        return SqliteSink.open(self._path)
+
+    def open_store(self) -> Store:
+        return SqliteStore(self._path)
+
+    def open_reader(self) -> Database:
+        return open_reader(self._path)
+
+
+class PostgresBackend:
+    def __init__(self, settings: StoreSettings) -> None:
+        """Raises StoreError when the library is not there."""
+        try:
+            from gateway.store import postgres, postgres_sink
+        except ImportError as error:
+            text = f"store.url: expected psycopg: pip install 'tallygate[postgres]' ({error})"
+            raise StoreError(text) from None
+        self._url = settings.url
+        self._postgres = postgres
+        self._sink = postgres_sink
+
+    @property
+    def where(self) -> str:
+        return self._postgres.where(self._url)
+
+    def open_sink(self, journal_dir: str) -> PostgresSink:
+        try:
+            return self._sink.PostgresSink(self._url, journal_id_of(Path(journal_dir)))
+        except DatabaseError as error:
+            raise StoreError(f"{self.where}: {error}") from error
+
+    def open_store(self) -> Store:
+        def open_reader() -> StoreReader:
+            reader: StoreReader = self._postgres.PostgresStore(self._url)
+            return reader
+
+        try:
+            return AwaitedStore(open_reader)
+        except DatabaseError as error:
+            raise StoreError(f"{self.where}: {error}") from error
+
+    def open_reader(self) -> Database:
+        return self._postgres.connect(self._url, application="tallygate report")
+
+
+def backend_of(settings: StoreSettings) -> Backend:
+    """The one that the configuration names. Raises StoreError."""
+    return PostgresBackend(settings) if settings.url else SqliteBackend(settings.path)
+
+
+def journal_id_of(directory: Path) -> str:
+    """The journal's name, made the first time: what the store knows this writer by.
+
+    Raises OSError.
+    """
+    path = directory / JOURNAL_ID_FILE
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        journal_id = secrets.token_hex(8)
+        write_durably(path, journal_id + "\n")
+        return journal_id
+
+
+def write_durably(path: Path, text: str) -> None:
+    """The whole file or none, on disk when this returns. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,250 @@
+"""The writing side of the PostgreSQL store, as the shipper uses it.
+
+Invariant: as of the SQLite one (gateway/store/sink.py): batches and the sequence that
+they bring their journal to are one transaction, guarded by the sequence it was at. So a
+record is in the store exactly once, also when the reply to a COMMIT is lost: the next
+batch finds out how far the store is. Batches are committed without waiting for the
+server's disk, for the journal still has them; `make_durable`, and every change that is
+not in the journal, wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, TypeVar
+
+import psycopg
+
+from gateway.core.batch import Batch, Label
+from gateway.core.periods import MONTH, SECOND_US
+from gateway.store import postgres
+from gateway.store.apply import BALANCES, REFUSALS, ROLLUPS, Insert, Sums, rollup_rows, take_apart
+from gateway.store.base import StoreError
+from gateway.store.checks import JOURNAL_SPAN
+from gateway.store.database import Database, DatabaseError
+from gateway.store.postgres import PgDatabase
+
+T = TypeVar("T")
+
+ROWS_PER_INSERT = 500
+_EVENT_COLUMNS = (
+    "seq, account, label, id, time_us, source, path, status, outcome, bytes_in, bytes_out,"
+    " duration_us, upstream_us, request_id"
+)
+_EVENT_WIDTH, _CHARGE_WIDTH = 14, 6
+_TIME_AT = 4  # in an event's row
+
+
+class PostgresSink:
+    """Implements gateway.journal.sink.Sink. One thread at a time."""
+
+    def __init__(self, url: str, journal_id: str) -> None:
+        """Raises StoreError, DatabaseError."""
+        self._url = url
+        self.journal_id = journal_id
+        self.applied_seq = 0
+        self._no = 0
+        self._months: set[int] = set()  # those that have partitions
+        self._dirty = True
+        self._database = postgres.connect(url)
+        try:
+            postgres.migrate(self._database)
+            self._find_journal()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _find_journal(self) -> None:
+        """How far the store is, which only the store knows."""
+        select = "SELECT no, applied_seq FROM journals WHERE journal_id = ?"
+        rows = self._database.execute(select, (self.journal_id,)).fetchall()
+        if not rows:
+            sql = "INSERT INTO journals (journal_id, applied_seq) VALUES (?, 0)"
+            self._database.execute(sql, (self.journal_id,))
+            rows = self._database.execute(select, (self.journal_id,)).fetchall()
+        self._no, self.applied_seq = rows[0]
+
+    @property
+    def connection(self) -> Database:
+        return self._database
+
+    def apply(self, batches: Iterable[Batch]) -> int:
+        self._reconnect()
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:
+            return 0
+        seq, events = self._transact(
+            lambda database: self._apply(database, chain((first,), rest)), is_durable=False
+        )
+        self.applied_seq = seq
+        self._dirty = True
+        return events
+
+    def _apply(self, database: PgDatabase, batches: Iterable[Batch]) -> tuple[int, int]:
+        """The sequence that the store is brought to, and the number of events."""
+        lock = "SELECT applied_seq FROM journals WHERE no = ? FOR UPDATE"
+        if database.execute(lock, (self._no,)).fetchall() != [(self.applied_seq,)]:
+            raise StoreError("another process has written this journal: two gateways have it")
+        seq, count = self.applied_seq, 0
+        sums = Sums()
+        for batch in batches:
+            if batch.first_seq != seq + 1:
+                raise ValueError(f"expected records from {seq + 1}, found {batch.first_seq}")
+            if batch.events:
+                self._copy(database, batch, sums)
+            sums.count_refused(batch)
+            seq = batch.last_seq
+            count += len(batch.events)
+        _add_sums(database, sums)
+        database.execute("UPDATE journals SET applied_seq = ? WHERE no = ?", (seq, self._no))
+        return seq, count
+
+    def _copy(self, database: PgDatabase, batch: Batch, sums: Sums) -> None:
+        """The batch's events and charges; what they add up to goes to `sums`."""
+        _number_labels(database, {row[2] for row in batch.events if not row[2].id})
+        charges: list[Any] = []
+        events = take_apart(batch.events, charges, sums)
+        offset = (self._no - 1) * JOURNAL_SPAN
+        times = {row[1]: row[4] for row in batch.events}
+        self._make_partitions(database, times.values())
+        with _copying(database, f"events ({_EVENT_COLUMNS})") as copy:
+            for at in range(0, len(events), _EVENT_WIDTH):
+                copy.write_row((events[at] + offset, *events[at + 1 : at + _EVENT_WIDTH]))
+        if charges:
+            columns = "seq, n, meter, amount, period_us, lot, time_us"
+            with _copying(database, f"charges ({columns})") as copy:
+                for at in range(0, len(charges), _CHARGE_WIDTH):
+                    seq, *values = charges[at : at + _CHARGE_WIDTH]
+                    copy.write_row((seq + offset, *values, times[seq]))
+
+    def _make_partitions(self, database: PgDatabase, times: Iterable[int]) -> None:
+        """For each calendar month of UTC in which a request began."""
+        for month_us in {MONTH.span(time_us, 0).start_us for time_us in times} - self._months:
+            _, end_us = MONTH.span(month_us, 0)
+            name = datetime.fromtimestamp(month_us // SECOND_US, UTC).strftime("%Y_%m")
+            database.execute("SELECT pg_advisory_xact_lock(?)", (postgres.SCHEMA_LOCK,))
+            for table in ("events", "charges"):
+                database.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}"
+                    f" FOR VALUES FROM ({month_us}) TO ({end_us})"
+                )
+            self._months.add(month_us)
+
+    def run(self, change: Callable[[Database], T]) -> T:
+        self._reconnect()
+        return self._transact(change, is_durable=True)
+
+    def snapshot(self) -> Database:
+        database = postgres.connect(self._url, application="tallygate audit")
+        try:
+            database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            database.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def make_durable(self) -> None:
+        if self._dirty:
+            # Its commit waits for the server's log, in which the batches stand before it.
+            self.run(lambda database: database.execute(_TOUCH, (self._no,)))
+            self._dirty = False
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _reconnect(self) -> None:
+        """After a lost connection; the store may be further than we were told."""
+        if not self._database.is_usable:
+            self._database.close()
+            self._database = postgres.connect(self._url)
+            self._find_journal()
+
+    def _transact(self, change: Callable[[PgDatabase], T], *, is_durable: bool) -> T:
+        database = self._database
+        mode = "on" if is_durable else "off"
+        database.execute("BEGIN")
+        try:
+            database.execute(f"SET LOCAL synchronous_commit = {mode}")
+            result = change(database)
+            database.execute("COMMIT")
+        except BaseException:
+            self._months.clear()  # what was made in this transaction is gone
+            _roll_back(database)
+            raise
+        return result
+
+
+_TOUCH = "UPDATE journals SET applied_seq = applied_seq WHERE no = ?"
+
+
+def _roll_back(database: PgDatabase) -> None:
+    """Or, where that is not possible, let go of the connection: the server then does it."""
+    try:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+    except DatabaseError:
+        database.close()
+
+
+class _copying:
+    """A COPY whose failures are DatabaseErrors."""
+
+    def __init__(self, database: PgDatabase, table: str) -> None:
+        self._manager = database.connection.cursor().copy(f"COPY {table} FROM STDIN".encode())
+
+    def __enter__(self) -> psycopg.Copy:
+        try:
+            return self._manager.__enter__()
+        except psycopg.Error as error:
+            raise DatabaseError(str(error)) from error
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._manager.__exit__(kind, error, trace)
+        except psycopg.Error as failed:
+            raise DatabaseError(str(failed)) from failed
+        if isinstance(error, psycopg.Error):
+            raise DatabaseError(str(error)) from error
+
+
+def _number_labels(database: PgDatabase, labels: set[Label]) -> None:
+    """Give each label its number, in one order, so that two writers do not wait for each other."""
+    for part in _parts(sorted(labels, key=lambda label: label.values)):
+        row = f"({', '.join('?' * len(part[0].values))})"
+        names = ", ".join(part[0].values._fields)
+        # A row that is there is not touched: an update of it would make each writer wait.
+        sql = f"INSERT INTO labels ({names}) VALUES {', '.join([row] * len(part))}"
+        values = [value for label in part for value in label.values]
+        database.execute(f"{sql} ON CONFLICT DO NOTHING", values)
+        found = database.execute(
+            f"SELECT id, {names} FROM labels WHERE ({names}) IN ({', '.join([row] * len(part))})",
+            values,
+        ).fetchall()
+        numbers = {tuple(texts): number for number, *texts in found}
+        for label in part:
+            label.id = numbers[tuple(label.values)]
+
+
+def _add_sums(database: PgDatabase, sums: Sums) -> None:
+    """Sorted by their keys: two writers take the rows' locks in one order."""
+    used = dict(sums.lots)
+    values = rollup_rows(sorted(sums.cells.items()), sums.accounts, used)
+    width = ROLLUPS.columns
+    rollups = [values[n : n + width] for n in range(0, len(values), width)]
+    _insert(database, ROLLUPS, rollups)
+    _insert(database, BALANCES, [[*key, n] for key, n in sorted(used.items()) if n])
+    _insert(database, REFUSALS, [[*key, n] for key, n in sorted(sums.refusals.items())])
+
+
+def _insert(database: PgDatabase, statement: Insert, rows: list[list[Any]]) -> None:
+    for part in _parts(rows):
+        database.execute(statement.of(len(part)), [value for row in part for value in row])
+
+
+def _parts(rows: list[T]) -> Iterator[list[T]]:
+    for at in range(0, len(rows), ROWS_PER_INSERT):
+        yield rows[at : at + ROWS_PER_INSERT]
