@@ -150,7 +150,7 @@ FROM events WHERE seq < 0 GROUP BY 1, 3, 4, 5
 """
 
 _BALANCES = """
-INSERT INTO balances (account, meter, period_us, used)
-SELECT account, meter, period_us, sum(amount)
+INSERT INTO balances (account, meter, period_us, lot, used)
+SELECT account, meter, period_us, '', sum(amount)
 FROM rollups JOIN labels ON labels.id = rollups.label GROUP BY 1, 2, 3
 """

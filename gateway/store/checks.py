@@ -50,7 +50,7 @@ def recount(connection: Database) -> Counts:
 
 def _slices(connection: Database) -> Iterator[tuple[int, int]]:
     """Spans of sequences that have all of the events; each journal has a range of its own."""
-    top = -1
+    top = -(1 << 62)
     while True:
         low = connection.execute(_NEXT, (top,)).fetchall()[0][0]
         if low is None:
