@@ -32,6 +32,7 @@ check: $(INSTALLED)
 	@$(BIN)/tallygate check $(CONFIG)
 
 test: lint
+	$(BIN)/pytest --quiet --store postgres tests/api
 	$(BIN)/pytest --slow
 
 acceptance: $(INSTALLED_TEST)

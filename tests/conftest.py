@@ -27,15 +27,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     use_kind(config.getoption("--store"))
     config.addinivalue_line("markers", "slow: takes minutes; runs with --slow only")
+    config.addinivalue_line("markers", "sqlite: breaks, or looks into, the SQLite file")
     config.addinivalue_line("markers", "acceptance(id): proves a case of the reference systems")
     config.addinivalue_line("markers", "plan(name): the plan of the account that the test uses")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests out, rather than showing them as skipped."""
-    if config.getoption("--slow"):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """Leave out what is not asked for, rather than showing it as skipped."""
+    left = set()
+    if not config.getoption("--slow"):
+        left |= {item for item in items if item.get_closest_marker("slow")}
+    if config.getoption("--store") != "sqlite":
+        left |= {item for item in items if item.get_closest_marker("sqlite")}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]

@@ -59,7 +59,6 @@ class Gateway(Protocol):
     loop: asyncio.AbstractEventLoop
     directory: Directory
     state: MemoryState
-    backend: Backend
     store: Store
     shipper: Shipper[Database]
     server: ProxyServer
@@ -67,6 +66,9 @@ class Gateway(Protocol):
 
     @property
     def journal(self) -> LastSeq: ...
+
+    @property
+    def backend(self) -> Backend: ...
 
 
 class LivePlace:

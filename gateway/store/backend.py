@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.core.book import StoreSettings
 from gateway.store.awaited import AwaitedStore
 from gateway.store.base import Store, StoreError
-from gateway.store.connect import open_reader
+from gateway.store.connect import open_reader, open_snapshot, open_writer, pending
 from gateway.store.database import Database, DatabaseError
 from gateway.store.reader import StoreReader
 from gateway.store.sink import SqliteSink
@@ -46,6 +47,18 @@ class Backend(Protocol):
         """For a report; its user closes it."""
         ...
 
+    def open_snapshot(self) -> Database:
+        """For an audit: one that sees what is committed now, until it is closed."""
+        ...
+
+    def pending(self) -> list[Path]:
+        """Migrations that are not applied yet."""
+        ...
+
+    def migrate(self) -> None:
+        """Apply them; the caller holds the lock of the data directory."""
+        ...
+
 
 class SqliteBackend:
     def __init__(self, path: str) -> None:
@@ -63,6 +76,15 @@ class SqliteBackend:
 
     def open_reader(self) -> Database:
         return open_reader(self._path)
+
+    def open_snapshot(self) -> Database:
+        return open_snapshot(self._path)
+
+    def pending(self) -> list[Path]:
+        return pending(self._path)
+
+    def migrate(self) -> None:
+        open_writer(self._path).close()
 
 
 class PostgresBackend:
@@ -100,8 +122,19 @@ class PostgresBackend:
     def open_reader(self) -> Database:
         return self._postgres.connect(self._url, application="tallygate report")
 
+    def open_snapshot(self) -> Database:
+        return self._postgres.open_snapshot(self._url)
 
-def backend_of(settings: StoreSettings) -> Backend:
+    def pending(self) -> list[Path]:
+        with closing(self._postgres.connect(self._url)) as database:
+            return self._postgres.pending(database)
+
+    def migrate(self) -> None:
+        with closing(self._postgres.connect(self._url)) as database:
+            self._postgres.migrate(database)
+
+
+def backend_of(settings: StoreSettings) -> SqliteBackend | PostgresBackend:
     """The one that the configuration names. Raises StoreError."""
     return PostgresBackend(settings) if settings.url else SqliteBackend(settings.path)
 

@@ -60,6 +60,15 @@ def open_reader(path: Path, query_only: bool = True) -> sqlite3.Connection:
     return connection
 
 
+def open_snapshot(path: Path) -> sqlite3.Connection:
+    """One that sees what is committed now, until it is closed; it can make temporary tables."""
+    reader = open_reader(path, query_only=False)
+    reader.execute("PRAGMA temp_store = FILE")  # they may be large
+    reader.execute("BEGIN")
+    reader.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
+    return reader
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the schema forward to the newest version we know. Raises StoreError."""
     files = _files()
@@ -78,6 +87,17 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute("ROLLBACK")
             raise
     connection.execute("INSERT OR IGNORE INTO meta VALUES (1, ?, 0)", (secrets.token_hex(8),))
+
+
+def pending(path: Path) -> list[Path]:
+    """Migrations that are not applied yet; all of them where there is no store."""
+    if not path.exists():
+        return _files()
+    connection = _connect(path, READER_CACHE_KIB)
+    try:
+        return _files()[_version(connection) :]
+    finally:
+        connection.close()
 
 
 def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:

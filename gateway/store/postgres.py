@@ -9,10 +9,11 @@ waits longer than the settings say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -20,13 +21,16 @@ from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-from gateway.store.base import StoreError
+from gateway.store.base import StoreError, StoreUnavailable
 from gateway.store.database import AlreadyThere, Database, DatabaseError
 from gateway.store.reader import StoreReader
+
+T = TypeVar("T")
 
 SERVER_MIN = 140000
 CONNECT_TIMEOUT_S = 5
 LOOK_UP_TIMEOUT_S = 2  # of the request path
+SNAPSHOT_TIMEOUT_S = 600  # of one statement of an audit
 STATEMENT_TIMEOUT_S = 30  # of the writer and of reports
 MIGRATIONS = Path(__file__).parent / "migrations_postgres"
 # Only one process changes the schema, or makes a partition, at a time.
@@ -107,6 +111,32 @@ class PgDatabase:
         self._connection.close()
 
 
+class _Connection(psycopg.Connection[Any]):
+    """Gives up by itself when the server says nothing: one that is frozen keeps no deadline."""
+
+    answer_timeout_s = float(STATEMENT_TIMEOUT_S)
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().wait(self._timed(gen), *args, **kwargs)
+
+    def _timed(self, gen: Any) -> Generator[Any, Any, Any]:
+        """Each word of the server begins the time anew."""
+        deadline_s = time.monotonic() + self.answer_timeout_s
+        try:
+            value = next(gen)
+            while True:
+                ready = yield value
+                if ready:
+                    deadline_s = time.monotonic() + self.answer_timeout_s
+                elif time.monotonic() > deadline_s:
+                    self.pgconn.finish()  # nobody knows what it is still going to say
+                    text = f"the server did not answer within {self.answer_timeout_s:g} s"
+                    raise psycopg.OperationalError(text)
+                value = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+
 class _IntegerLoader(Loader):
     """Sums of BIGINT are NUMERIC; all of the store's are whole."""
 
@@ -135,16 +165,31 @@ def connect(
         # A server that has gone without a word is given up after this time, too.
         tcp_user_timeout=round(statement_timeout_s * 1000) + 1000,
         keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
         application_name=given.get("application_name", application),
         options=options,
     )
     try:
-        connection = psycopg.connect(info, autocommit=True, cursor_factory=psycopg.ClientCursor)
+        connection = _Connection.connect(info, autocommit=True, cursor_factory=psycopg.ClientCursor)
     except psycopg.Error as error:
         raise DatabaseError(_sentence(error)) from error
+    connection.answer_timeout_s = statement_timeout_s + 1.0  # the server's own comes first
     connection.adapters.register_loader("numeric", _IntegerLoader)
     connection.adapters.register_dumper(float, _NoFloat)
     return PgDatabase(connection)
+
+
+def open_snapshot(url: str) -> PgDatabase:
+    """One that sees what is committed now, until it is closed; it may take its time."""
+    database = connect(url, SNAPSHOT_TIMEOUT_S, application="tallygate audit")
+    try:
+        database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        database.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def where(url: str) -> str:
@@ -163,11 +208,24 @@ class PostgresStore(StoreReader):
 
     @property
     def connection(self) -> Database:
-        current = self._connection
-        if isinstance(current, PgDatabase) and not current.is_usable:
-            current.close()
+        if not self._is_usable:
+            self._connection.close()
             self._connection = connect(self._url, self._timeout_s)
         return self._connection
+
+    @property
+    def _is_usable(self) -> bool:
+        return isinstance(self._connection, PgDatabase) and self._connection.is_usable
+
+    def _read(self, read: Callable[[Database], T]) -> T:
+        was_kept = self._is_usable
+        try:
+            return super()._read(read)
+        except StoreUnavailable:
+            # A connection that was kept tells of a restart only when it is used.
+            if not was_kept or self._is_usable:
+                raise
+        return super()._read(read)
 
 
 # -- the schema -----------------------------------------------------------------

@@ -109,43 +109,25 @@ class PostgresSink:
         events = take_apart(batch.events, charges, sums)
         offset = (self._no - 1) * JOURNAL_SPAN
         times = {row[1]: row[4] for row in batch.events}
-        self._make_partitions(database, times.values())
-        with _copying(database, f"events ({_EVENT_COLUMNS})") as copy:
+        months = {MONTH.span(time_us, 0).start_us for time_us in times.values()} - self._months
+        make_partitions(database, months)
+        self._months |= months
+        with copying(database, f"events ({_EVENT_COLUMNS})") as copy:
             for at in range(0, len(events), _EVENT_WIDTH):
                 copy.write_row((events[at] + offset, *events[at + 1 : at + _EVENT_WIDTH]))
         if charges:
             columns = "seq, n, meter, amount, period_us, lot, time_us"
-            with _copying(database, f"charges ({columns})") as copy:
+            with copying(database, f"charges ({columns})") as copy:
                 for at in range(0, len(charges), _CHARGE_WIDTH):
                     seq, *values = charges[at : at + _CHARGE_WIDTH]
                     copy.write_row((seq + offset, *values, times[seq]))
-
-    def _make_partitions(self, database: PgDatabase, times: Iterable[int]) -> None:
-        """For each calendar month of UTC in which a request began."""
-        for month_us in {MONTH.span(time_us, 0).start_us for time_us in times} - self._months:
-            _, end_us = MONTH.span(month_us, 0)
-            name = datetime.fromtimestamp(month_us // SECOND_US, UTC).strftime("%Y_%m")
-            database.execute("SELECT pg_advisory_xact_lock(?)", (postgres.SCHEMA_LOCK,))
-            for table in ("events", "charges"):
-                database.execute(
-                    f"CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}"
-                    f" FOR VALUES FROM ({month_us}) TO ({end_us})"
-                )
-            self._months.add(month_us)
 
     def run(self, change: Callable[[Database], T]) -> T:
         self._reconnect()
         return self._transact(change, is_durable=True)
 
     def snapshot(self) -> Database:
-        database = postgres.connect(self._url, application="tallygate audit")
-        try:
-            database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-            database.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
-        except BaseException:
-            database.close()
-            raise
-        return database
+        return postgres.open_snapshot(self._url)
 
     def make_durable(self) -> None:
         if self._dirty:
@@ -178,6 +160,19 @@ class PostgresSink:
         return result
 
 
+def make_partitions(database: PgDatabase, months: Iterable[int]) -> None:
+    """Of the calendar months of UTC that begin at these instants; inside a transaction."""
+    for month_us in sorted(months):
+        _, end_us = MONTH.span(month_us, 0)
+        name = datetime.fromtimestamp(month_us // SECOND_US, UTC).strftime("%Y_%m")
+        database.execute("SELECT pg_advisory_xact_lock(?)", (postgres.SCHEMA_LOCK,))
+        for table in ("events", "charges"):
+            database.execute(
+                f"CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}"
+                f" FOR VALUES FROM ({month_us}) TO ({end_us})"
+            )
+
+
 _TOUCH = "UPDATE journals SET applied_seq = applied_seq WHERE no = ?"
 
 
@@ -190,7 +185,7 @@ def _roll_back(database: PgDatabase) -> None:
         database.close()
 
 
-class _copying:
+class copying:
     """A COPY whose failures are DatabaseErrors."""
 
     def __init__(self, database: PgDatabase, table: str) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from gateway.core.batch import Batch
 from gateway.store import apply
 from gateway.store.base import StoreError
-from gateway.store.connect import open_reader, open_writer
+from gateway.store.connect import open_snapshot, open_writer
 
 T = TypeVar("T")
 
@@ -75,11 +75,7 @@ class SqliteSink:
         return self._transact_durably(change)
 
     def snapshot(self) -> sqlite3.Connection:
-        reader = open_reader(self._path, query_only=False)  # an audit makes temporary tables
-        reader.execute("PRAGMA temp_store = FILE")  # and they may be large
-        reader.execute("BEGIN")
-        reader.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
-        return reader
+        return open_snapshot(self._path)
 
     def make_durable(self) -> None:
         if self._dirty:

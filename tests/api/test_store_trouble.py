@@ -15,6 +15,8 @@ from tests.support.configs import Caller
 from tests.support.stage import Stage
 from tests.support.until import until
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def locked(api: Stage) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,10 @@ from tests.support.configs import Caller, route
 from tests.support.gateway import Gateway
 from tests.support.raw import connected, head
 from tests.support.stage import Stage, stage
+from tests.support.stores import each_store
 from tests.support.until import until
+
+pytestmark = each_store
 
 ROUNDS = 6
 CLIENTS = 8
