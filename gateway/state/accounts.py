@@ -229,7 +229,8 @@ class Accounts:
     ) -> None:
         """Take over what earlier periods left: units, claims on lots, and what was spent."""
         earlier = [b for b in (*state.aside, last) if b is not None and b.meter == balance.meter]
-        if not earlier or balance.used:  # used: it was closed, and another period came between
+        # Used or changed: it was closed, and another period came between.
+        if not earlier or balance.used or balance.topped_up:
             note_closed(self._source, state, [balance, *earlier], rows, now_us)
         balance.elder = next((b for b in reversed(earlier) if b.held), None)
         own = next((a for a in state.plan.allowances if a.meter == balance.meter), None)
@@ -238,7 +239,7 @@ class Accounts:
         if last is not None and last.rollover and last.granted is not None:
             # Requests of the last period that are on their way may yet leave more.
             is_next = last.span.end_us == balance.span.start_us
-            if is_next or last.held:
+            if is_next or state.in_flight:  # also where nothing is held: it may come to more
                 self._link(state, last, balance, own.period)
                 return
         self._carry(state, balance, own.period, rows)

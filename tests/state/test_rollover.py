@@ -69,6 +69,16 @@ def test_a_request_that_ends_after_idle_periods_reaches_the_present_one() -> Non
     assert stage.balance(day(4)).carried == 12
 
 
+def test_a_request_that_held_nothing_and_came_to_more_after_idle_periods_takes_of_it() -> None:
+    stage = stage_of(Plan("p", (allowance("coins", 3, DAY, rollover=4),)))
+    hold = stage.hold(day(0), ("coins", 0))
+    assert stage.balance(day(2)).carried == 4
+    stage.settle(hold, (("coins", 3),))
+    assert stage.balance(day(2)).carried == 3
+    stage.restart()
+    assert stage.balance(day(2)).carried == 3
+
+
 def test_top_ups_are_not_carried_over_and_what_was_taken_back_neither() -> None:
     stage = stage_of(DAILY)
     stage.give("a", -8, day(0), kind="adjustment", lot="")
