@@ -246,6 +246,8 @@ class Balance:
 
     def hold(self, amount: int) -> None:
         self.held += amount
+        if self.heir is not None:
+            self.heir.carry(self)
 
     def void(self, held: int, at_us: int = 0) -> None:
         """Give back a hold that was taken at an instant."""

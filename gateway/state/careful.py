@@ -57,15 +57,15 @@ def _budget_rows(state: AccountState, needs: dict[Balance, int]) -> list[Evaluat
     """Whether each balance has room, given that all of them take what they need.
 
     A counter that outlives its meter's period may need more of the last period
-    too, which may be of a lot that both periods have.
+    too, which may be of a lot that both periods have, or of what is carried over.
     """
     older = {b: n for b, n in needs.items() if state.balances.get(b.meter) is not b}
     last = [balance_row(balance, amount) for balance, amount in older.items()]
     for balance, amount in older.items():
-        balance.held += amount
+        balance.hold(amount)
     rows = [balance_row(balance, n) for balance, n in needs.items() if balance not in older]
     for balance, amount in older.items():
-        balance.held -= amount
+        balance.hold(-amount)
     return rows + last
 
 

@@ -158,6 +158,18 @@ def test_two_periods_do_not_both_take_the_last_unit_of_a_bundle() -> None:
     stage.hold(today, ("coins", 4), counted=counted(7))
 
 
+def test_two_periods_do_not_both_count_on_the_unit_that_is_carried_over() -> None:
+    stage = Stage(Plan("p", (allowance("coins", 5, DAY, rollover=5),)), from_us=T)
+    stage.hold(T, ("coins", 4), counted=counted(3))
+    today = T + DAY_US
+    assert stage.balance(today).carried == 1
+    stage.refusal(today, ("coins", 6), counted=counted(7))
+    assert stage.balance(today).carried == 1
+    stage.hold(today, ("coins", 4), counted=counted(7))
+    balance = stage.balance(today)
+    assert (balance.carried, balance.held, balance.remaining) == (0, 5, 0)
+
+
 def test_rules_with_other_prices_on_one_counter_each_hold_enough() -> None:
     dear = Rule("coins", rate=(5, 10), counter="steps", id="dear")
     stage = stage_of(100)
