@@ -242,6 +242,12 @@ class Balance:
         left = self.own_left + self.lots_left - self.held
         return amount <= left and (left > 0 or self.over == 0)
 
+    @property
+    def has_what_is_held(self) -> bool:
+        """Whether all that is held can be paid by lots, where that is asked for."""
+        is_free = self.granted is None or self.overage
+        return is_free or self.held <= self.own_left + self.lots_left
+
     # -- hold, post, void ---------------------------------------------------
 
     def hold(self, amount: int) -> None:

@@ -8,6 +8,7 @@ allowances, then the spending cap. Nothing changes until all of them agree.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from gateway.core.counting import Count, Moved, counts_of, ended, taken
@@ -56,16 +57,24 @@ def decide(
 def _budget_rows(state: AccountState, needs: dict[Balance, int]) -> list[Evaluated]:
     """Whether each balance has room, given that all of them take what they need.
 
-    A counter that outlives its meter's period may need more of the last period
-    too, which may be of a lot that both periods have, or of what is carried over.
+    A counter that outlives its meter's period may need more of older periods
+    too, which may be of a lot that all of them have, or of what is carried over.
     """
-    older = {b: n for b, n in needs.items() if state.balances.get(b.meter) is not b}
-    last = [balance_row(balance, amount) for balance, amount in older.items()]
-    for balance, amount in older.items():
-        balance.hold(amount)
+    older = [b for b in needs if state.balances.get(b.meter) is not b]
+    older.sort(key=lambda balance: balance.span.start_us)
+    last = []
+    for balance in older:
+        last.append(balance_row(balance, needs[balance]))
+        balance.hold(needs[balance])
     rows = [balance_row(balance, n) for balance, n in needs.items() if balance not in older]
-    for balance, amount in older.items():
-        balance.hold(-amount)
+    if older:
+        # Who needs nothing more keeps what it holds.
+        meters = {balance.meter for balance in older}
+        for balance in (*state.aside, *state.balances.values()):
+            if balance.meter in meters and balance not in needs and not balance.has_what_is_held:
+                rows.append(replace(balance_row(balance, 0), refused=True))
+    for balance in reversed(older):
+        balance.hold(-needs[balance])
     return rows + last
 
 

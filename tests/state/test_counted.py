@@ -158,6 +158,16 @@ def test_two_periods_do_not_both_take_the_last_unit_of_a_bundle() -> None:
     stage.hold(today, ("coins", 4), counted=counted(7))
 
 
+def test_older_periods_together_do_not_need_more_of_a_bundle_than_there_is() -> None:
+    stage = Stage(Plan("p", (allowance("coins", 6, DAY),)))
+    stage.give("b1", 9, T)
+    stage.hold(T, ("coins", 4), counted=counted(20))
+    stage.hold(T + DAY_US, ("coins", 10), counted=counted(14))
+    stage.refusal(T + 2 * DAY_US, ("coins", 0), counted=counted(6))
+    balances = [*stage.state.aside, stage.balance(T + 2 * DAY_US)]
+    assert [(b.held, b.has_what_is_held) for b in balances] == [(7, True), (13, True), (0, True)]
+
+
 def test_two_periods_do_not_both_count_on_the_unit_that_is_carried_over() -> None:
     stage = Stage(Plan("p", (allowance("coins", 5, DAY, rollover=5),)), from_us=T)
     stage.hold(T, ("coins", 4), counted=counted(3))
