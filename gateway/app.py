@@ -27,6 +27,7 @@ from gateway.api.health import TallyCollector, add_health_routes
 from gateway.api.usage import UsageApi
 from gateway.config import ConfigError, load
 from gateway.core.book import Book, Listener
+from gateway.fleet import Fleet
 from gateway.journal.errors import JournalError, JournalFull
 from gateway.journal.recovery import recover
 from gateway.journal.shipper import Shipper
@@ -42,6 +43,7 @@ from gateway.proxy.server import ParserMissing, ProxyServer, require_c_parser
 from gateway.proxy.tally import Tally
 from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
+from gateway.state.shared.link import StateUnavailable
 from gateway.store import mutations
 from gateway.store.backend import backend_of
 from gateway.store.base import StoreError
@@ -75,6 +77,7 @@ class Gateway:
         self.tally = Tally(log)
         self.is_draining = False
         self.now_us = wall_clock_us
+        self.fleet: Fleet | None = None
         self._servers: list[asyncio.Server] = []
         self._admin: web.AppRunner | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -92,11 +95,12 @@ class Gateway:
         self._data_dir = Path(book.data_dir)  # a reload does not move it
         self.lock = DataLock(book.data_dir)
         self._open_records(book)
-        self.state = MemoryState(self.store)
         limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
         limits += [limit for route in book.routes for limit in route.limits]
         self.state.restore(self.store.limit_states(self.now_us()), limits)
         self.directory = Directory(book, self.store, self.state)
+        if self.fleet is not None:
+            await self.fleet.start()
         self.usage = UsageApi(self)
         self.proxy = Proxy(
             book,
@@ -133,6 +137,10 @@ class Gateway:
         self.shipper.start()
         self._record_versions(book)
         self.store = self.backend.open_store()
+        self.state = MemoryState(self.store)
+        if book.state.url:
+            self.fleet = Fleet(self, book.state, self.store, recovered.journal_id)
+            self.state = self.fleet.state
 
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""
@@ -252,7 +260,7 @@ class Gateway:
             problems = [str(problem) for problem in exc.problems]
             self.log("reload_refused", level="error", problems=problems)
             return
-        fixed = ("proxy_listener", "admin_listener", "data_dir", "journal", "store")
+        fixed = ("proxy_listener", "admin_listener", "data_dir", "journal", "store", "state")
         changed = [name for name in fixed if getattr(book, name) != getattr(self.book, name)]
         if changed:
             self.log("needs_restart", level="warning", changed=changed)
@@ -279,6 +287,8 @@ class Gateway:
         if self._admin is not None:
             remove_control(self._data_dir)
             await self._admin.cleanup()
+        if self.fleet is not None:
+            await self.fleet.stop()
         self.ticker.stop()
         for pool in self.proxy.pools.values():
             pool.close()
@@ -306,7 +316,7 @@ def run(config: Path, *, log_level: str = "info") -> int:
         require_c_parser()
         gateway = Gateway(config, os.environ, log)
         return uvloop.run(_main(gateway))
-    except (StoreError, JournalError, ParserMissing, OSError) as exc:
+    except (StoreError, StateUnavailable, JournalError, ParserMissing, OSError) as exc:
         log("not_started", level="error", error=str(exc), kind=type(exc).__name__)
         return 1
     finally:

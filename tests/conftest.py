@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.stores import KINDS, use_kind
+from tests.support.stores import ALL_KINDS, KINDS, use_kind
 
 
 @pytest.fixture(params=KINDS)
@@ -19,7 +19,7 @@ def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--store", choices=KINDS, default="sqlite", help="of gateways that are started"
+        "--store", choices=ALL_KINDS, default="sqlite", help="of gateways that are started"
     )
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
 
@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; runs with --slow only")
     config.addinivalue_line("markers", "sqlite: breaks, or looks into, the SQLite file")
     config.addinivalue_line("markers", "acceptance(id): proves a case of the reference systems")
+    config.addinivalue_line("markers", "one_process: looks into a hot state in memory")
     config.addinivalue_line("markers", "plan(name): the plan of the account that the test uses")
 
 

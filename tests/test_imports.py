@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "proxy": RECORDS | {"core", "usage"},
     # What an operator types is read by the parsers of the configuration.
     "api": RECORDS | {"core", "usage", "proxy", "config"},
-    "app": RECORDS | {"core", "usage", "proxy", "config", "api", "log"},
+    "fleet": RECORDS | {"core", "proxy"},
+    "app": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "fleet"},
     "demo": RECORDS | {"core", "config", "api", "log", "app"},
     "cli": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "app", "demo"},
     "__main__": frozenset({"cli"}),

@@ -141,10 +141,12 @@ def _make_room(hot: Hot, entries: list[LedgerEntry]) -> None:
     try:
         for entry in entries:
             state = state_of(hot, entry.account)
-            balance = hot.state.balance(state, entry.meter, entry.time_us)
-            _refuse_wrong(balance, entry, hot.book)
+            if not hot.state.has_entry(state, entry):
+                balance = hot.state.balance(state, entry.meter, entry.time_us)
+                _refuse_wrong(balance, entry, hot.book)
+                if entry.amount < 0:
+                    hot.state.take_back(state, entry)
             if entry.amount < 0:
-                hot.state.apply_entry(state, entry)
                 taken.append(entry)
     except ApiProblem:
         _give_up(hot, taken)
@@ -160,8 +162,7 @@ def _refuse_wrong(balance: Balance, entry: LedgerEntry, book: Book) -> None:
     if entry.amount > 0 and has + entry.amount > AMOUNT_MAX:
         raise _wrong_amount(f"expected at most {AMOUNT_MAX:,} smallest units in all")
     if entry.amount < 0:
-        own = balance.own_left if lot is None else lot.left
-        free = max(0, min(own, balance.own_left + balance.lots_left - balance.held))
+        free = balance.free(entry.lot)
         if free + entry.amount < 0:
             meter = book.meters[entry.meter]
             shown = json_amount(free, meter.decimals)

@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -21,14 +22,16 @@ from typing import Any, Protocol, TypeVar
 from gateway.api.operations import Hot, OpenHold
 from gateway.api.problem import ApiProblem
 from gateway.core.book import Book
+from gateway.core.waiting import NotLoaded
 from gateway.journal.shipper import BarrierPassed, Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.server import ProxyServer
 from gateway.state.memory import MemoryState
+from gateway.state.shared.document import Document, journaled
 from gateway.store.backend import Backend
-from gateway.store.base import NotLoaded, Store
+from gateway.store.base import Store
 from gateway.store.database import ERRORS, Database
-from gateway.usage.audit import AuditReport, audit
+from gateway.usage.audit import AuditReport, LaterThanSnapshot, audit, counted_at
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ CHANGE_WAIT_S = 15.0
 # A hold lives as long as its request, which its process renews by being alive.
 HOLD_LEASE_US = 60_000_000
 AUDIT_WAIT_S = 60.0  # for everything in the journal to be shipped
+AUDIT_PAUSE_S = 0.2
 AUDIT_TRIES = 5  # the store may have gone past the moment that was asked for
 
 Counters = dict[tuple[str, str, int, str], int]
@@ -52,6 +56,12 @@ class LastSeq(Protocol):
     def flush(self) -> None: ...
 
 
+class Fleet(Protocol):
+    """What is asked of gateways that share a state (gateway/fleet.py)."""
+
+    async def documents(self) -> dict[str, Document]: ...
+
+
 class Gateway(Protocol):
     """What is asked of a running gateway (gateway/app.py)."""
 
@@ -63,6 +73,9 @@ class Gateway(Protocol):
     shipper: Shipper[Database]
     server: ProxyServer
     now_us: Callable[[], int]
+
+    @property
+    def fleet(self) -> Fleet | None: ...
 
     @property
     def journal(self) -> LastSeq: ...
@@ -174,6 +187,9 @@ class LivePlace:
 
     def audit(self) -> AuditReport:
         """Compare live counters, sums and events as of one record of the journal."""
+        fleet = self._gateway.fleet
+        if fleet is not None:
+            return self._audit_shared(fleet)
         for _ in range(AUDIT_TRIES):
             with self._lock:
                 used, topped_up, pinned = self.hot(lambda hot: self._pin(hot.state))
@@ -188,6 +204,26 @@ class LivePlace:
                 return audit(snapshot, used, topped_up)
         text = "the store was ahead of the counters each time; try again"
         raise ApiProblem("store_unavailable", text)
+
+    def _audit_shared(self, fleet: Fleet) -> AuditReport:
+        """The same of counters that gateways share: each says which records it has."""
+        asked = asyncio.run_coroutine_threadsafe(fleet.documents(), self._gateway.loop)
+        documents = _result(asked, AUDIT_WAIT_S, "the shared state")
+        give_up = time.monotonic() + AUDIT_WAIT_S
+        while True:
+            with closing(self._gateway.backend.open_snapshot()) as snapshot:
+                used: Counters = {}
+                try:
+                    for account_id, document in documents.items():
+                        rows = journaled(document)
+                        used |= counted_at(snapshot, account_id, rows, document.journals)
+                    return audit(snapshot, used)
+                except LaterThanSnapshot:
+                    pass
+            if time.monotonic() > give_up:
+                text = f"the journals were not shipped within {AUDIT_WAIT_S:.0f} s"
+                raise ApiProblem("store_unavailable", text)
+            time.sleep(AUDIT_PAUSE_S)
 
     def _pin(self, state: MemoryState) -> tuple[Counters, Counters, Future[Database]]:
         """The counters now, and the store at the record they stand at; in one step of the loop."""

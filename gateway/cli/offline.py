@@ -17,12 +17,13 @@ from gateway.api.operations import Call, Hot, OpenHold, Operations, Operator
 from gateway.api.problem import ApiProblem
 from gateway.cli.options import Failed
 from gateway.core.book import Book
+from gateway.core.waiting import NotLoaded
 from gateway.journal.recovery import recover
 from gateway.journal.sink import Sink
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
 from gateway.store.backend import Backend, backend_of
-from gateway.store.base import NotLoaded, StoreError
+from gateway.store.base import StoreError
 from gateway.store.database import ERRORS, Database
 from gateway.store.ledger import record_versions
 from gateway.usage.audit import AuditReport, audit

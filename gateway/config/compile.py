@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gateway.config.compile_access import (
     compile_accounts,
@@ -27,7 +27,7 @@ from gateway.config.compile_routes import (
 from gateway.config.compile_views import compile_views
 from gateway.config.draft import Draft, Where
 from gateway.config.environment import read_secret
-from gateway.config.fields import parse_database_url
+from gateway.config.fields import parse_database_url, parse_state_url
 from gateway.config.models import ListenerModel
 from gateway.config.problems import Expected
 from gateway.config.sources import Document
@@ -40,6 +40,7 @@ from gateway.core.book import (
     ResponseHeaders,
     Route,
     ServerLimits,
+    StateSettings,
     StoreSettings,
     TlsFiles,
 )
@@ -67,6 +68,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     errors = _errors(draft)
     journal = _journal(draft)
     store = _store(draft)
+    state = _state(draft, store)
     if len(draft.problems):
         return None
     admin = config.listeners.admin
@@ -98,6 +100,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
         data_dir=config.data_dir,
         journal=journal,
         store=store,
+        state=state,
         usage_api=usage_api(draft),
         response_headers=ResponseHeaders(**config.response_headers.model_dump()),
     )
@@ -156,20 +159,40 @@ def _journal(draft: Draft) -> JournalSettings:
 def _store(draft: Draft) -> StoreSettings:
     model = draft.config.store
     path = model.path or os.path.join(draft.config.data_dir, "tallygate.db")
-    given = [key for key in ("path", "url", "url_file") if getattr(model, key) is not None]
+    url = _secret_url(draft, "store", ("path", "url", "url_file"), parse_database_url)
+    return StoreSettings(path, url)
+
+
+def _state(draft: Draft, store: StoreSettings) -> StateSettings:
+    model = draft.config.state
+    url = _secret_url(draft, "state", ("url", "url_file"), parse_state_url)
+    if url and not store.url:
+        key = "url" if model.url is not None else "url_file"
+        mark = draft.key_at("state", key)
+        hint = "what gateways share needs a store that they share"
+        draft.problems.expected(mark, "store.url beside it", "none", hint)
+    return StateSettings(url, model.timeout / 1_000_000, model.when_away, model.prefix)
+
+
+def _secret_url(
+    draft: Draft, section: str, keys: tuple[str, ...], parse: Callable[[str], str]
+) -> str:
+    """The URL that a section names itself or by a file; "" where it names none."""
+    model = getattr(draft.config, section)
+    given = [key for key in keys if getattr(model, key) is not None]
     if len(given) > 1:
-        mark = draft.key_at("store", given[1])
-        draft.problems.expected(mark, "one of path, url and url_file", " and ".join(given))
-        return StoreSettings(path)
+        expected = f"one of {', '.join(keys[:-1])} and {keys[-1]}"
+        draft.problems.expected(draft.key_at(section, given[1]), expected, " and ".join(given))
+        return ""
     try:
         if model.url is not None:
-            return StoreSettings(path, parse_database_url(model.url))
+            return parse(model.url)
         if model.url_file is not None:
-            return StoreSettings(path, parse_database_url(read_secret(model.url_file).decode()))
+            return parse(read_secret(model.url_file).decode())
     except (Expected, UnicodeDecodeError) as exc:
         wrong = exc if isinstance(exc, Expected) else Expected("a file of UTF-8 text")
-        draft.refuse(("store", given[0]), wrong)
-    return StoreSettings(path)
+        draft.refuse((section, given[0]), wrong)
+    return ""
 
 
 def _priced(

@@ -201,6 +201,23 @@ def parse_database_url(value: str) -> str:
     return value
 
 
+def parse_state_url(value: str) -> str:
+    """`redis://...` or `rediss://...` with a host; never shows what it is given."""
+    form = "a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as exc:
+        raise Expected(form, found="one that cannot be read", hint=str(exc)) from None
+    if parts.scheme not in ("redis", "rediss"):
+        raise Expected(form, found=f"one that begins with {parts.scheme[:20]!r}")
+    if not parts.hostname:
+        raise Expected(form, found="one without a host")
+    if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
+        raise Expected(form, found="a path that is no database's number")
+    return value
+
+
 def parse_backend_url(value: object) -> BackendUrl:
     """`http://host[:port][/base/path]`; never shows a password in what it says."""
     form = "a URL such as http://127.0.0.1:9000 or https://api.internal/base"

@@ -112,6 +112,29 @@ class StoreModel(Model):
     url_file: Text | None = Field(default=None, description="A file with that URL.")
 
 
+class StateModel(Model):
+    """Balances and rate limits that several gateways share."""
+
+    url: Text | None = Field(
+        default=None,
+        description="A Redis (6.2 or newer) or Valkey server: redis://user:password@host:6379/0,"
+        " or rediss:// for TLS. Needs store.url. Default: in the memory of the one gateway.",
+    )
+    url_file: Text | None = Field(default=None, description="A file with that URL.")
+    timeout: Duration = Field(
+        default=250_000, description="Longest time one call may take. Default 250ms."
+    )
+    when_away: Literal["allow", "deny"] = Field(
+        default="allow",
+        description="While the server is away: `allow` decides from the last known balances and"
+        " journals everything; `deny` refuses with 503. Default allow.",
+    )
+    prefix: Name = Field(
+        default="tallygate",
+        description="Of all keys, where a server is used for more than these gateways.",
+    )
+
+
 class ServerModel(Model):
     """Limits of the client side."""
 
@@ -188,6 +211,7 @@ class Config(Model):
     )
     journal: JournalModel = Field(default_factory=JournalModel, description="The journal.")
     store: StoreModel = Field(default_factory=StoreModel, description="The store.")
+    state: StateModel = Field(default_factory=StateModel, description="Shared balances.")
     server: ServerModel = Field(
         default_factory=ServerModel, description="Timeouts, sizes and counts on the client side."
     )

@@ -289,6 +289,16 @@ class StoreSettings:
     url: str = ""  # of a PostgreSQL database, instead
 
 
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Hot state; without a URL it is in the memory of the one process."""
+
+    url: str = ""  # of a Redis or Valkey server
+    timeout_s: float = 0.25  # of one call
+    when_away: Literal["allow", "deny"] = "allow"
+    prefix: str = "tallygate"  # of all keys
+
+
 STATEMENTS = ("history", "breakdown", "invoice")  # of the usage API
 
 
@@ -378,5 +388,6 @@ class Book:
     data_dir: str
     journal: JournalSettings
     store: StoreSettings
+    state: StateSettings
     usage_api: UsageApi
     response_headers: ResponseHeaders

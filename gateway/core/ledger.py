@@ -242,6 +242,12 @@ class Balance:
         left = self.own_left + self.lots_left - self.held
         return amount <= left and (left > 0 or self.over == 0)
 
+    def free(self, lot_id: str) -> int:
+        """What may be taken back of a lot: neither used nor held."""
+        lot = next((lot for lot in self.lots if lot.id == lot_id), None)
+        has = self.own_left if lot is None else lot.left
+        return max(0, min(has, self.own_left + self.lots_left - self.held))
+
     @property
     def has_what_is_held(self) -> bool:
         """Whether all that is held can be paid by lots, where that is asked for."""

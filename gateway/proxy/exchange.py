@@ -7,6 +7,7 @@ also what the hot state is asked with (state/base.py: Ask).
 
 from __future__ import annotations
 
+from asyncio import Future
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import StreamReader
@@ -45,7 +46,7 @@ class Exchange:
         "postings", "parameters",
         # what became of it
         "status", "outcome", "head_sent", "bytes_in", "bytes_out", "sent_us", "answered_us",
-        "body_error",
+        "body_error", "settling",
     )  # fmt: skip
 
     # Set by read_head; nothing reads them before.
@@ -98,6 +99,7 @@ class Exchange:
         self.measure: Measure | None = None  # of a price that is measured
         self.body: bytes | None = None  # that a price has looked into
         self.hold: Hold | None = None
+        self.settling: Future[None] | None = None  # where that takes a while
         self.open_seq = 0
         self.status = 0
         self.outcome = ""

@@ -25,6 +25,7 @@ from gateway.core.outcomes import CHARGED, CONTINUED, GATEWAY_ERROR
 from gateway.core.pricing import Unpriceable
 from gateway.core.refusals import Refusal
 from gateway.core.routes import Miss
+from gateway.core.waiting import NotLoaded
 from gateway.journal.errors import JournalFull
 from gateway.proxy.answer import refusal_answer, refusal_status
 from gateway.proxy.directory import Directory
@@ -42,10 +43,12 @@ from gateway.proxy.outcome import Failure
 from gateway.proxy.own import Found, OwnPaths, send
 from gateway.proxy.pool import Pool
 from gateway.proxy.request_head import find_source
-from gateway.proxy.settle import settle
+from gateway.proxy.settle import Due, due_of, finish, settle
 from gateway.proxy.tally import Tally
 from gateway.state.memory import MemoryState
-from gateway.store.base import NotLoaded, StoreUnavailable
+from gateway.state.shared.link import StateUnavailable
+from gateway.state.shared.shared import SharedState
+from gateway.store.base import StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.proxy.connection import ClientConnection
@@ -95,6 +98,7 @@ class Proxy:
     ) -> None:
         self.outbox = outbox
         self.state = state
+        self.shared = state if isinstance(state, SharedState) else None
         self.directory = directory
         self.journal = journal
         self.tally = tally
@@ -151,7 +155,9 @@ class Proxy:
                 if x.measure.price.reads_body:
                     refusal = await self._read_body(x.measure)
                 refusal = refusal or self._reserve(x.measure)
-            if refusal is None:
+            if refusal is None and self.shared is not None:
+                refusal = await self._admit_together(x, self.shared)
+            elif refusal is None:
                 try:
                     refusal = self._admit(x)
                 except NotLoaded as missing:
@@ -161,10 +167,10 @@ class Proxy:
                 return self._refuse(x, refusal)
             failure = await forward(x, pool, self.settle)
             if failure is not None:
-                self._fail(x, failure)
+                await self._fail(x, failure)
         except Malformed as exc:
             self._refuse_malformed(x, exc)
-        except StoreUnavailable as exc:
+        except (StoreUnavailable, StateUnavailable) as exc:
             if x.head_sent:
                 self._broken(x, exc)
             else:
@@ -172,7 +178,7 @@ class Proxy:
         except Exception as exc:
             self._broken(x, exc)
         finally:
-            if x.hold is not None and x.hold.is_open:
+            if x.hold is not None and x.hold.is_open and x.settling is None:
                 self.settle(x, GATEWAY_ERROR)
             connection.exchange = None
             x.measure = None  # each knows the other: freed now, not by the collector
@@ -324,6 +330,14 @@ class Proxy:
         x.hold = decision
         return None
 
+    async def _admit_together(self, x: Exchange, shared: SharedState) -> Refusal | None:
+        """As `_admit`, of all processes that share the state."""
+        decision = await shared.admit_together(x)
+        if isinstance(decision, Refusal):
+            return decision
+        x.hold = decision
+        return None
+
     def _open(self, x: Exchange) -> Refusal | None:
         """Journal: a request is on its way. A full journal refuses or lets pass unmetered."""
         try:
@@ -347,7 +361,26 @@ class Proxy:
             self.state.release(x.hold)
             self.tally.unmetered(x)
             return None
+        if self.shared is not None and x.hold is not None and not self.shared.is_plain(x.hold):
+            due = due_of(x, outcome, now_us)
+            if due[1]:
+                settling = self._settle_together(x, due, self.shared, now_us)
+                x.settling = asyncio.get_running_loop().create_task(settling)
+                return x.settling
         seq = settle(x, outcome, self.state, self.journal, now_us)
+        return self._settled(x, seq, now_us)
+
+    async def _settle_together(
+        self, x: Exchange, due: Due, shared: SharedState, now_us: int
+    ) -> None:
+        """Lots or counters have a say, and other processes may use them, too."""
+        assert x.hold is not None
+        settlement = await shared.settlement_together(x.hold, due[2], due[3])
+        on_disk = self._settled(x, finish(x, due, settlement, shared, self.journal, now_us), now_us)
+        if on_disk is not None:
+            await on_disk
+
+    def _settled(self, x: Exchange, seq: int, now_us: int) -> Future[None] | None:
         self.outbox.touch()
         self.tally.settled(x, now_us)
         return self.journal.synced(seq) if self._sync_always else None
@@ -358,7 +391,10 @@ class Proxy:
         A limit of requests does not count it again; one of requests in flight still does.
         """
         assert x.measure is not None
-        self.settle(x, CONTINUED if x.measure.is_further else CHARGED)
+        settled = self.settle(x, CONTINUED if x.measure.is_further else CHARGED)
+        if settled is not None:
+            await settled
+        x.settling = None
         x.time_us = now_us = self.now_us()
         x.event_id = self.ids.next(now_us)
         x.limits = tuple(limit for limit in x.limits if limit.algorithm == "concurrency")
@@ -368,18 +404,21 @@ class Proxy:
         except Unpriceable as exc:
             return unpriceable(exc)
         try:
-            try:
-                refusal = self._admit(x)
-            except NotLoaded as missing:
-                refusal = await self._again(x, missing, lambda: self._admit(x))
+            if self.shared is not None:
+                refusal = await self._admit_together(x, self.shared)
+            else:
+                try:
+                    refusal = self._admit(x)
+                except NotLoaded as missing:
+                    refusal = await self._again(x, missing, lambda: self._admit(x))
             refusal = refusal or self._open(x)
-        except StoreUnavailable as exc:
+        except (StoreUnavailable, StateUnavailable) as exc:
             refusal = self._unavailable(exc)
         if refusal is not None:
             self.tally.refused(x, refusal)
         return refusal
 
-    def _unavailable(self, exc: StoreUnavailable) -> Refusal:
+    def _unavailable(self, exc: Exception) -> Refusal:
         self.tally.trouble("store_unavailable", exc)
         return Refusal("store_unavailable", retry_after_s=1)
 
@@ -393,11 +432,13 @@ class Proxy:
         self._send_refusal(x, refusal)
         return x.keep_alive
 
-    def _fail(self, x: Exchange, failure: Failure) -> None:
+    async def _fail(self, x: Exchange, failure: Failure) -> None:
         """The backend or the client failed: settle, then say so to whoever is there."""
         refusal = failure.refusal
         x.status = refusal_status(refusal, x.book) if refusal else 0
-        self.settle(x, failure.outcome)
+        settled = self.settle(x, failure.outcome)
+        if settled is not None:
+            await settled
         if refusal is None:
             x.keep_alive = False
             return

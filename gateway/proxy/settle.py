@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.core.outcomes import CHARGED, FREE, UNCHARGED
+from gateway.core.pricing import Charges, Counted
 from gateway.proxy.exchange import Exchange
 from gateway.state.base import Posting, Settlement
 from gateway.state.memory import MemoryState
@@ -25,6 +26,10 @@ class CloseLog(Protocol):
     def write_close(self, fields: tuple[object, ...]) -> int: ...
 
 
+# Outcome, whether it is charged, charges and counts: before it is known from which lots.
+Due = tuple[str, bool, Charges, tuple[Counted, ...]]
+
+
 def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now_us: int) -> int:
     """Write the event, then post or release the hold; the journal's sequence number.
 
@@ -32,13 +37,31 @@ def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now
     """
     hold = x.hold
     assert hold is not None and hold.is_open, "settled once, and only when admitted"
+    due = due_of(x, outcome, now_us)
+    settlement = state.settlement(hold, due[2], due[3]) if due[1] else NOTHING
+    return finish(x, due, settlement, state, journal, now_us)
+
+
+def due_of(x: Exchange, outcome: str, now_us: int) -> Due:
+    """What an outcome comes to, by the price; asked once."""
     is_charged = outcome not in UNCHARGED
-    charges, counted = x.charges, x.counted
     if x.measure is not None and (is_charged or x.head_sent):
         charges, counted, name = x.measure.settle(now_us, is_broken=not is_charged)
-        is_charged = True
-        outcome = name or outcome
-    settlement = state.settlement(hold, charges, counted) if is_charged else NOTHING
+        return name or outcome, True, charges, counted
+    return outcome, is_charged, x.charges, x.counted
+
+
+def finish(
+    x: Exchange,
+    due: Due,
+    settlement: Settlement,
+    state: MemoryState,
+    journal: CloseLog,
+    now_us: int,
+) -> int:
+    """Write the event of what was worked out, and post it. Raises JournalError."""
+    hold, outcome = x.hold, due[0]
+    assert hold is not None, "it was admitted"
     if outcome == CHARGED and not settlement.postings:
         outcome = FREE
     x.outcome, x.postings = outcome, settlement.postings
@@ -48,8 +71,8 @@ def settle(x: Exchange, outcome: str, state: MemoryState, journal: CloseLog, now
         # What is not written down was not charged; the caller breaks the answer off.
         state.release(hold)
         raise
-    if is_charged:
-        state.settle(hold, settlement)
+    if due[1]:
+        state.settle(hold, settlement, seq)
     else:
         state.release(hold)
     hold.account.last_seq = seq

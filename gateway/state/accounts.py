@@ -70,6 +70,13 @@ class Accounts:
             del self._states[account_id]
         return idle
 
+    def begin_anew(self, state: AccountState) -> None:
+        """Nothing is live of the account any more: all of it is read again, and held again."""
+        self.holds.difference_update([hold for hold in self.holds if hold.account is state])
+        state.balances, state.aside, state.in_flight = {}, (), 0
+        state.entries, state.timeline = None, Timeline((), ())
+        state.lots = state.lots_used = state.caps = state.spent = NOTHING
+
     def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """A stored ledger entry changes the live figures, once; told twice it is the same."""
         if state.entries is None:
@@ -100,6 +107,32 @@ class Accounts:
                 balance.refresh()
                 if balance.heir is not None:
                     balance.heir.carry(balance)
+
+    def bind_now(self, state: AccountState, now_us: int) -> None:
+        """Give what was loaded as of earlier instants the terms of now."""
+        for meter, balance in list(state.balances.items()):
+            balance.end_us = _STALE_US
+            balance = self.balance(state, meter, now_us)
+            own = next((a for a in state.plan.allowances if a.meter == meter), None)
+            note_bill(self._source, state, balance, own, now_us, is_new=True)
+
+    def start_of(self, state: AccountState, meter: str, now_us: int) -> int:
+        """When the period began that a meter is in under the terms of now."""
+        own = next((a for a in state.plan.allowances if a.meter == meter), None)
+        period = own.period if own else self.periods.get(meter, _UNLIMITED_PERIOD)
+        return _span(state.account, period, now_us).start_us
+
+    def count_closed(self, state: AccountState, now_us: int) -> None:
+        """What the periods have added to the month's bill that are not live, or without terms."""
+        rows = self._rows(state)
+        for meter, balance in state.balances.items():
+            aside = [b for b in state.aside if b.meter == meter and b.granted is not None]
+            live = [balance, *aside]
+            note_closed(self._source, state, live, rows, now_us)
+
+    def stored(self, state: AccountState, meter: str, period_us: int) -> int:
+        """What the source says was used from a period's own lot."""
+        return _stored(list(self._source.balances(state.account.id)), meter, period_us, OWN_LOT)
 
     # -- balances -----------------------------------------------------------
 
@@ -240,7 +273,7 @@ class Accounts:
             # Requests of the last period that are on their way may yet leave more.
             is_next = last.span.end_us == balance.span.start_us
             if is_next or state.in_flight:  # also where nothing is held: it may come to more
-                self._link(state, last, balance, own.period)
+                self._link(state, last, balance, own.period, rows)
                 return
         self._carry(state, balance, own.period, rows)
 
@@ -254,15 +287,25 @@ class Accounts:
         balance.granted += balance.carried
         balance.refresh()
 
-    def _link(self, state: AccountState, last: Balance, balance: Balance, period: Period) -> None:
-        """Carry over from one live balance to another, through the idle periods between."""
+    def _link(
+        self,
+        state: AccountState,
+        last: Balance,
+        balance: Balance,
+        period: Period,
+        rows: list[BalanceRow],
+    ) -> None:
+        """Carry over from one live balance to another, through the periods between."""
+        past = self._past(state, last.meter, rows)
         while last.span.end_us < balance.span.start_us:
             span = _span(state.account, period, last.span.end_us)
             allowance = allowance_of_past(state.timeline, last.meter, span)
-            idle = Balance(last.meter, span, allowance.amount if allowance else 0)
-            idle.rollover = allowance.rollover if allowance else 0
-            _inherit(idle, last)
-            last = idle
+            between = Balance(last.meter, span, allowance.amount if allowance else 0)
+            between.used = past.used.get(span.start_us, 0)
+            between.topped_up = past.topped_up(span.start_us)
+            between.rollover = allowance.rollover if allowance else 0
+            _inherit(between, last)
+            last = between
         if last.span.end_us == balance.span.start_us:
             _inherit(balance, last)
 

@@ -43,7 +43,7 @@ def decide(
     counts = counts_of(ask.counted, lambda name: accounts.balance(state, name, now_us), meters)
     moved = taken(counts)
     caps = [(cap, amount) for balance, amount in reserved for cap in balance.caps]
-    needs, cap_needs = _needs(reserved, caps, counts, moved)
+    needs, cap_needs = needs_of(reserved, caps, counts, moved)
     rows = [counter_row(counter, now_us) for counter in counters]
     rows += _budget_rows(state, needs)
     rows += [cap_row(cap, amount) for cap, amount in cap_needs.items()]
@@ -78,7 +78,7 @@ def _budget_rows(state: AccountState, needs: dict[Balance, int]) -> list[Evaluat
     return rows + last
 
 
-def _needs(
+def needs_of(
     reserved: Reserved, caps: Reserved, counts: list[Count], moved: list[Moved]
 ) -> tuple[dict[Balance, int], dict[Balance, int]]:
     """By balance, and by cap, what must have room: fixed amounts and what counters add."""

@@ -84,6 +84,14 @@ class MemoryState:
         """The balance of the period that `now_us` is in; a new period begins full."""
         return self._accounts.balance(state, meter, now_us)
 
+    def has_entry(self, state: AccountState, entry: LedgerEntry) -> bool:
+        """Whether an entry counts already, in the store or in advance."""
+        return any(known.id == entry.id for known in state.entries or ())
+
+    def take_back(self, state: AccountState, entry: LedgerEntry) -> None:
+        """An entry that takes back what is free counts before it is in the store."""
+        self.apply_entry(state, entry)
+
     def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """A ledger entry that is in the store changes the live figures, once."""
         self._accounts.apply_entry(state, entry)
@@ -134,7 +142,7 @@ class MemoryState:
                 gauges.append(counter)
             elif counter.limit.period_us >= SAVED_PERIOD_MIN_US:
                 counter.is_unsaved = True
-                self._unsaved.append((_subject(counter.limit, ask), counter))
+                self._unsaved.append((subject_of(counter.limit, ask), counter))
         if careful is None:
             for balance, amount in reserved:
                 balance.held += amount
@@ -169,8 +177,8 @@ class MemoryState:
             return Settlement(tuple(found), amounts=charges)
         return settlement_of(hold, charges, counted)
 
-    def settle(self, hold: Hold, settlement: Settlement) -> None:
-        """Post it, in the same turn in which it was worked out."""
+    def settle(self, hold: Hold, settlement: Settlement, seq: int = 0) -> None:
+        """Post it, in the same turn in which it was worked out; the journal has it as `seq`."""
         if settlement.amounts is not None:
             for (balance, held), (_, amount) in zip(hold.reserved, settlement.amounts, strict=True):
                 balance.held -= held
@@ -211,7 +219,7 @@ class MemoryState:
         if subjects is None:
             subjects = self._counters[limit.id] = {}
         is_account = limit.subject == "account"
-        subject = ask.account.account.id if is_account else _subject(limit, ask)
+        subject = ask.account.account.id if is_account else subject_of(limit, ask)
         counter = subjects.get(subject)
         if counter is None:
             if len(subjects) >= self._counters_max:
@@ -257,7 +265,7 @@ class MemoryState:
         return pruned
 
 
-def _subject(limit: RateLimit, ask: Ask) -> str:
+def subject_of(limit: RateLimit, ask: Ask) -> str:
     """Whose counter it is. A subject the request lacks falls to the wider one."""
     subject = limit.subject
     if subject == "account":

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, LimitState, PlansVersion
-from gateway.store.base import NotLoaded, StoreUnavailable
+from gateway.core.waiting import NotLoaded
+from gateway.store.base import StoreUnavailable
 from gateway.store.reader import StoreReader
 
 FRESH_S = 2.0  # several steps of a request ask the same

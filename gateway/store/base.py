@@ -8,8 +8,7 @@ not know SQL.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
@@ -22,14 +21,6 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The store did not answer just now; the request that asked is refused with 503."""
-
-
-class NotLoaded(Exception):
-    """The answer is on its way: wait for the future, then ask again. No failure by itself."""
-
-    def __init__(self, future: Future[Any]) -> None:
-        super().__init__("the store is being asked")
-        self.future = future
 
 
 class Store(Protocol):

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gateway.core.rows import is_cap_lot
 from gateway.store import checks
-from gateway.store.checks import Difference
+from gateway.store.checks import JOURNAL_SPAN, Difference
 from gateway.store.database import Database
 
 # (account, meter, period_us, lot) -> amount in smallest units; period_us is 0 for lots that
@@ -35,6 +36,14 @@ class AuditReport:
     @property
     def is_clean(self) -> bool:
         return not self.differences
+
+
+# (meter, period_us, lot) -> amount
+Counted = Mapping[tuple[str, int, str], int]
+
+
+class LaterThanSnapshot(Exception):
+    """A counter has records that the snapshot has not: take another one, a little later."""
 
 
 def audit(
@@ -76,3 +85,38 @@ def _compare(name: str, live: Counters, expected: Counters) -> list[Difference]:
         if amount != right:
             found.append(Difference(name, "/".join(map(str, key)), right, amount))
     return found[: checks.DIFFERENCES_MAX]
+
+
+def counted_at(
+    snapshot: Database, account: str, rows: Counted, journals: Mapping[str, int]
+) -> Counters:
+    """Counters that several gateways share, brought to the snapshot.
+
+    `rows` are as of the records `journals` says; what the store has of later ones is added.
+    Raises LaterThanSnapshot.
+    """
+    found = {
+        (account, *row): used for row, used in rows.items() if not row[2] or is_cap_lot(row[2])
+    }
+    known = "SELECT no, journal_id, applied_seq FROM journals"
+    for no, journal_id, applied in snapshot.execute(known).fetchall():
+        counted = journals.get(journal_id, 0)
+        if counted > applied:
+            raise LaterThanSnapshot
+        if counted == applied:
+            continue
+        bounds = ((no - 1) * JOURNAL_SPAN + counted, (no - 1) * JOURNAL_SPAN + applied)
+        for meter, period_us, lot, amount in snapshot.execute(
+            _LATER, (account, *bounds)
+        ).fetchall():
+            key = (account, meter, period_us, lot)
+            if key in found:
+                found[key] += amount
+    return found
+
+
+_LATER = """
+    SELECT c.meter, c.period_us, c.lot, sum(c.amount) FROM events e
+    JOIN charges c ON c.seq = e.seq AND c.time_us = e.time_us
+    WHERE e.account = ? AND e.seq > ? AND e.seq <= ? GROUP BY 1, 2, 3
+"""

@@ -110,6 +110,10 @@ class Stage:
         plan = self.store.books[-1].plans[self.account.plan]
         self.state = self.hot.account(self.account, effective_plan(plan, self.account))
 
+    def use_periods(self, periods: dict[str, Period]) -> None:
+        """Of meters without an allowance."""
+        self.hot._accounts.periods = periods
+
     def change(self, at_us: int, **fields: Any) -> None:
         """Change the account."""
         self.account = replace(self.account, **fields)
@@ -184,6 +188,11 @@ class Stage:
 
     def balance(self, at_us: int, meter: str = "coins") -> Balance:
         return self.hot.balance(self.state, meter, at_us)
+
+    def balances(self, at_us: int) -> list[Balance]:
+        """Of coins: those that are put aside, and the present one."""
+        present = self.balance(at_us)
+        return [*[b for b in self.state.aside if b.meter == "coins"], present]
 
     def invoiced_micro(self, now_us: int) -> int:
         """What the invoice of the month bills for overage, from the store alone."""

@@ -6,6 +6,7 @@ store, stretch by stretch. After every step both must say the same, also after a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
@@ -35,9 +36,11 @@ PLANS = (
 
 
 class Bills(RuleBasedStateMachine):
+    make_stage: Callable[..., Stage] = Stage
+
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(*PLANS, from_us=START, anchor_us=START)
+        self.stage = type(self).make_stage(*PLANS, from_us=START, anchor_us=START)
         self.now_us = START
         self.open: list[Hold] = []
         self.made = 0

@@ -127,7 +127,7 @@ def test_apibricks_daily_tiers_are_split_inside_a_request_and_across_requests() 
     tiers = (Tier(10, (5, 1)), Tier(20, (3, 1)), Tier(None, (1, 1)))
     rule = Rule("coins", counter="steps", tiers=tiers)
     stage = stage_of(1_000)
-    stage.hot._accounts.periods = {"steps": DAY}
+    stage.use_periods({"steps": DAY})
     quantities = [4, 9, 12, 5]  # 20 | 30+9 | 21+5 | 5
     posted = [stage.settle(call(stage, q, rule=rule))[0][1] for q in quantities]
     assert posted == [20, 39, 26, 5]
@@ -137,7 +137,7 @@ def test_apibricks_daily_tiers_are_split_inside_a_request_and_across_requests() 
 
 def test_a_counter_that_outlives_its_meters_period_never_breaks_and_never_overdraws() -> None:
     stage = Stage(Plan("p", (allowance("coins", 1, DAY),)))
-    stage.hot._accounts.periods = {"steps": Period("ever")}
+    stage.use_periods({"steps": Period("ever")})
     yesterday, today = call(stage, 9), call(stage, 9, T + DAY_US)
     assert (yesterday.reserved[0][0].held, today.reserved[0][0].held) == (1, 1)
     assert stage.settle(today) == (("steps", 9, 0),)
@@ -164,7 +164,7 @@ def test_older_periods_together_do_not_need_more_of_a_bundle_than_there_is() -> 
     stage.hold(T, ("coins", 4), counted=counted(20))
     stage.hold(T + DAY_US, ("coins", 10), counted=counted(14))
     stage.refusal(T + 2 * DAY_US, ("coins", 0), counted=counted(6))
-    balances = [*stage.state.aside, stage.balance(T + 2 * DAY_US)]
+    balances = stage.balances(T + 2 * DAY_US)
     assert [(b.held, b.has_what_is_held) for b in balances] == [(7, True), (13, True), (0, True)]
 
 
@@ -196,11 +196,12 @@ def test_counted_units_burn_lots_and_count_in_caps() -> None:
     stage = Stage(Plan("p", (allowance("coins", 2), allowance("coins", 4, DAY))))
     stage.give("b1", 10, T)
     first, second = call(stage, 15), call(stage, 18)  # 1.5 and 1.8: 3 coins together
-    cap = stage.balance(T).caps[0]
-    assert (stage.balance(T).held, cap.held) == (3, 3)
+    balance = stage.balance(T)
+    assert (balance.held, balance.caps[0].held) == (3, 3)
     assert stage.refusal(T, ("coins", 2)).reason == "blocked:coins@day"
     stage.hot.release(first)
-    assert (stage.balance(T).held, cap.held) == (1, 1)
+    balance = stage.balance(T)
+    assert (balance.held, balance.caps[0].held) == (1, 1)
     posted = stage.settle(second, counted=counted(30))
     assert set(posted) == {
         ("coins", 2, MARCH),
@@ -208,7 +209,7 @@ def test_counted_units_burn_lots_and_count_in_caps() -> None:
         ("steps", 30, MARCH),
         ("coins", 3, T, "@day"),
     }
-    assert (cap.used, cap.held) == (3, 0)
+    assert (balance.caps[0].used, balance.caps[0].held) == (3, 0)
 
 
 def test_ten_million_events_of_a_hundredth_sum_exactly() -> None:

@@ -7,6 +7,7 @@ what was stored, as after a crash, says the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
@@ -38,9 +39,11 @@ PLANS = (
 
 
 class Machine(RuleBasedStateMachine):
+    make_stage: Callable[..., Stage] = Stage
+
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(*PLANS, from_us=START)
+        self.stage = type(self).make_stage(*PLANS, from_us=START)
         self.now_us = START
         self.open: list[Hold] = []
         self.posted: list[tuple[Any, ...]] = []

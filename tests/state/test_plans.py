@@ -222,6 +222,7 @@ def test_periods_are_the_accounts_own_in_time_zone_and_anchor() -> None:
 
 
 @pytest.mark.parametrize("way", ["settle", "release"])
+@pytest.mark.one_process
 def test_a_hold_ends_once(way: str) -> None:
     stage = Stage(PRO)
     hold = stage.hold(T, ("reports", 1))

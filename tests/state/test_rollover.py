@@ -131,6 +131,7 @@ def test_what_was_carried_is_kept_over_a_change_to_a_period_that_began_before_an
     assert stage.balance(second + 2).carried == 10
 
 
+@pytest.mark.one_process
 def test_an_account_that_was_let_go_comes_back_the_same() -> None:
     stage = stage_of(DAILY)
     stage.spend(day(0), 4)
@@ -140,6 +141,7 @@ def test_an_account_that_was_let_go_comes_back_the_same() -> None:
     assert stage.balance(day(1)).remaining == 16
 
 
+@pytest.mark.one_process
 def test_an_account_with_a_request_on_its_way_is_not_let_go() -> None:
     stage = stage_of(DAILY)
     stage.hold(day(0), ("coins", 1))

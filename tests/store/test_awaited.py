@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.core.book import Account
+from gateway.core.waiting import NotLoaded
 from gateway.store import awaited
 from gateway.store.awaited import AwaitedStore
-from gateway.store.base import NotLoaded, StoreUnavailable
+from gateway.store.base import StoreUnavailable
 
 
 class Reader:

@@ -26,8 +26,10 @@ from gateway.store.database import Database
 from gateway.store.postgres import PostgresStore
 from gateway.store.reader import StoreReader
 from gateway.store.sqlite import SqliteStore
+from tests.support import valkey
 
 KINDS = ("sqlite", "postgres")
+ALL_KINDS = (*KINDS, "fleet")
 _kind = "sqlite"
 
 each_store = pytest.mark.usefixtures("store_kind")
@@ -68,13 +70,22 @@ def postgres_url(home: Path) -> str:
 
 
 def settings_of(home: Path) -> StoreSettings:
-    url = postgres_url(home) if _kind == "postgres" else ""
+    url = "" if _kind == "sqlite" else postgres_url(home)
     return StoreSettings(str(home / "store.db"), url)
 
 
 def store_entry(data_dir: Path) -> dict[str, Any]:
-    """The `store` of a gateway's configuration; none for SQLite in its usual place."""
-    return {"store": {"url": postgres_url(data_dir)}} if _kind == "postgres" else {}
+    """The `store` of a gateway's configuration; none for SQLite in its usual place.
+
+    With "fleet" also a state that it could share with others.
+    """
+    if _kind == "sqlite":
+        return {}
+    entries: dict[str, Any] = {"store": {"url": postgres_url(data_dir)}}
+    if _kind == "fleet":
+        prefix = "t" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+        entries["state"] = {"url": valkey.server().url, "prefix": prefix}
+    return entries
 
 
 def backend(home: Path) -> Backend:

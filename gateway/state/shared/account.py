@@ -1,0 +1,532 @@
+"""One account of the shared state, where more than one number decides.
+
+Question: what does this request reserve, or come to, given what all processes did? The
+jobs that came up are done on the copy here, in order, and what they changed is written
+in one step if the document is still the one that they were done on; else they are undone
+and done again on the newer one. Invariants: a job has its result only when it is
+written; the copy is never ahead of the document but for what is being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol, TypeVar
+
+import orjson
+
+from gateway.core.counting import move
+from gateway.core.ledger import Balance
+from gateway.core.limits import Counter
+from gateway.core.periods import DAY_US
+from gateway.core.pricing import Charges, Counted
+from gateway.core.refusals import Refusal
+from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
+from gateway.core.waiting import NotLoaded
+from gateway.state.accounts import Accounts
+from gateway.state.base import AccountState, Ask, BalanceSource, CarefulHold, Hold, Settlement
+from gateway.state.careful import decide
+from gateway.state.memory import MemoryState
+from gateway.state.refusal import counter_row
+from gateway.state.shared.document import (
+    Document,
+    Part,
+    Record,
+    Row,
+    changes,
+    entry_field,
+    held_field,
+    held_fields,
+    mark_fields,
+    read,
+    record_of,
+    used_field,
+)
+from gateway.state.shared.link import Link, Reply
+from gateway.state.shared.replay import replay
+
+T = TypeVar("T")
+
+LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
+AGAIN_S = 0.5
+ROWS_KEPT_US = 40 * DAY_US  # of periods that are not used any more
+
+
+class Outside(Protocol):
+    """What an account needs that is not the shared state's."""
+
+    async def standing(self, account_id: str) -> list[str | int]:
+        """The fields that a document begins with: rows, and how far each journal is in them."""
+        ...
+
+    async def has_event(self, account_id: str, record: Record) -> bool:
+        """Whether a request that had this hold is in the store."""
+        ...
+
+    def reload(self, account_id: str) -> object:
+        """Read the account's terms anew. Raises NotLoaded."""
+        ...
+
+    def now_us(self) -> int:
+        """As the server's clock has it, as far as that is known."""
+        ...
+
+
+class Job:
+    """`run` works on the copy; `undo` gives back what is not in the copy."""
+
+    def __init__(self, run: Callable[[], Any], undo: Callable[[], object], hold_id: str) -> None:
+        self.run = run
+        self.undo = undo
+        self.hold_id = hold_id
+        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+
+class SharedAccount:
+    """The document of one account, and the copy that is worked on."""
+
+    __slots__ = (
+        "state", "key", "document", "is_current", "read_s", "own", "posted", "base", "over",
+        "stored_entries", "kept", "_memory", "_accounts", "_link", "_waiting_key", "_owner",
+        "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone", "_entries",
+        "_unposted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        state: AccountState,
+        memory: MemoryState,
+        accounts: Accounts,
+        link: Link,
+        tag: str,
+        owner: str,
+        life: int,
+        outside: Outside,
+    ) -> None:
+        """`owner` is this gateway's journal; `life` tells its processes apart."""
+        self.state = state
+        self.key = f"{tag}a:{state.account.id}"
+        self.document = Document()
+        self.is_current = False  # the copy was made from the document, and has its terms
+        self.read_s = float("-inf")  # when, on the monotonic clock
+        self.own: dict[str, Hold] = {}  # holds of this process, by id
+        self.posted: set[Hold] = set()  # those of which the charges are in the document already
+        self.base: dict[Row, int] = {}  # the store's rows, as they were read last
+        self._memory = memory
+        self._accounts = accounts
+        self._link = link
+        self._waiting_key = f"{tag}w:{state.account.id}"
+        self._owner = owner
+        self._life = f"{owner}/{life}"
+        self._outside = outside
+        self._jobs: deque[Job] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._found: Document | None = None  # read, and not yet replayed
+        self._rows: dict[Row, int] = {}  # as they are to be written
+        self._records: dict[str, Record] = {}
+        self._gone: dict[str, Record] = {}
+        self._entries: dict[str, tuple[int, LedgerEntry]] = {}
+        self.stored_entries: frozenset[str] = frozenset()  # ids, as they were read last
+        self._unposted: list[list[Any]] = []  # while there is no document
+        self.kept: dict[str, Any] = {}  # answers of the store
+        self.over: set[str] = set()  # ids of those that were given up without a word
+
+    # -- jobs -----------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._jobs)
+
+    async def admit(self, ask: Ask, counters: list[Counter]) -> Hold | Refusal:
+        """Everything but the rate limits, which are taken: `counters` are for the answer."""
+        found: Hold | Refusal = await self._do(
+            lambda: self._admit(ask, counters),
+            lambda: self.own.pop(ask.event_id, None),
+            ask.event_id,
+        )
+        return found
+
+    async def settle(
+        self, hold: Hold, charges: Charges, counted: tuple[Counted, ...]
+    ) -> Settlement:
+        """What the hold comes to; it is posted, unless this process ends before the journal."""
+        ask = hold.ask
+        assert ask is not None
+
+        def run() -> Settlement:
+            return self._settle(hold, ask, charges, counted)
+
+        settlement: Settlement = await self._do(run, lambda: self.posted.discard(hold))
+        self.own.pop(ask.event_id, None)
+        return settlement
+
+    def release(self, hold: Hold) -> None:
+        """In a while; whoever reserved waits for nothing."""
+        ask = hold.ask
+        assert ask is not None
+
+        def run() -> None:
+            hold.is_open, hold.ask = True, ask
+            MemoryState.release(self._memory, hold)
+            self._records.pop(ask.event_id, None)
+
+        job = self._queue(Job(run, lambda: None, ""))
+        job.add_done_callback(lambda _: self.own.pop(ask.event_id, None))
+        hold.is_open, hold.ask = False, None
+
+    def take_back(self, entry: LedgerEntry) -> asyncio.Future[Any]:
+        """Let an entry count in advance, if what it takes is free then."""
+        return self._queue(Job(lambda: self._take_back(entry), lambda: None, ""))
+
+    def undo_entry(self, entry: LedgerEntry) -> None:
+        def run() -> None:
+            self._entries.pop(entry.id, None)
+            self._accounts.undo_entry(self.state, entry)
+
+        self._queue(Job(run, lambda: None, ""))
+
+    def refresh(self) -> asyncio.Future[Any]:
+        """Done when the copy is what the document was after this call."""
+        self.is_current = False
+        return self._queue(Job(lambda: None, lambda: None, ""))
+
+    async def _do(
+        self, run: Callable[[], Any], undo: Callable[[], object], hold_id: str = ""
+    ) -> Any:
+        return await self._queue(Job(run, undo, hold_id))
+
+    def _queue(self, job: Job) -> asyncio.Future[Any]:
+        self._jobs.append(job)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drive())
+        return job.result
+
+    async def _drive(self) -> None:
+        try:
+            while self._jobs:
+                jobs = list(self._jobs)
+                try:
+                    results = await self._run(jobs)
+                except NotLoaded as missing:
+                    self._undo(jobs)
+                    await asyncio.wrap_future(missing.future)
+                    continue
+                if results is None:
+                    self._undo(jobs)
+                    continue
+                for job, result in zip(jobs, results, strict=True):
+                    self._jobs.popleft()
+                    if not job.result.done():
+                        job.result.set_result(result)
+        except Exception as error:
+            self._undo(self._jobs)
+            for job in self._jobs:
+                if not job.result.done():
+                    job.result.set_exception(error)
+                    job.result.exception()  # of some nobody asks
+            self._jobs.clear()
+        finally:
+            self._task = None
+
+    async def _run(self, jobs: Sequence[Job]) -> list[Any] | None:
+        """The results, written; None when somebody else was faster."""
+        if not self.is_current:
+            await self._read()
+        self._rows = dict(self.document.rows)
+        self._records = {k: r for k, r in self.document.records.items() if k not in self._gone}
+        self._entries = {
+            k: e
+            for k, e in self.document.entries.items()
+            if k not in self.stored_entries and k not in self.over
+        }
+        results = [job.run() for job in jobs]
+        written = self._written()
+        step = self._step(written)
+        if step is None:
+            return results
+        ids = [job.hold_id for job in jobs if job.hold_id in self._records]
+        reply = await self._link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
+        if reply[0] != 1:
+            self._found = read(reply[1]) if reply[0] == 2 else None
+            return None
+        written.version = str(reply[1])
+        self.document = written
+        self._gone = {}
+        return results
+
+    def _undo(self, jobs: Iterable[Job]) -> None:
+        self.is_current = False
+        for job in jobs:
+            job.undo()
+
+    def _too_late(self, reply: Reply, ids: list[str]) -> None:
+        """What was written is held for requests that were told no."""
+        if reply[0] == 1:
+            for hold_id in ids:
+                self.tell_post(hold_id, 0, [], [], [])
+
+    # -- on the copy ----------------------------------------------------------
+
+    def _admit(self, ask: Ask, counters: list[Counter]) -> Hold | Refusal:
+        state, accounts, now_us = self.state, self._accounts, ask.time_us
+        reserved = [(accounts.balance(state, m, now_us), amount) for m, amount in ask.charges]
+        decision = decide(ask, [], reserved, accounts)
+        if isinstance(decision, Refusal):
+            rows = [replace(counter_row(c, now_us), refused=False) for c in counters]
+            return replace(decision, limits=(*rows, *decision.limits))
+        for balance, amount in decision.needs.items():
+            balance.hold(amount)
+        move(decision.moved)
+        if decision.counts or decision.caps:
+            counts, caps = decision.counts, decision.caps
+            hold: Hold = CarefulHold(state, reserved, counters, [], ask, counts, caps)
+        else:
+            hold = Hold(state, reserved, counters, [], ask)
+        state.in_flight += 1
+        state.touched_us = now_us
+        accounts.holds.add(hold)
+        self.own[ask.event_id] = hold
+        self._records[ask.event_id] = record_of(hold, self._life)
+        return hold
+
+    def _take_back(self, entry: LedgerEntry) -> None:
+        balance = self._accounts.balance(self.state, entry.meter, entry.time_us)
+        if balance.free(entry.lot) + entry.amount >= 0:
+            self._accounts.apply_entry(self.state, entry)
+            self._entries[entry.id] = (self._outside.now_us() + LEASE_US, entry)
+
+    def plain_text(self, ask: Ask, charged: list[tuple[Balance, int]]) -> str:
+        """The record of a hold that one number of each balance decides on."""
+        parts = tuple([Part(b.meter, b.span, amount) for b, amount in charged])
+        return Record(ask.event_id, ask.time_us, self._life, ask.request_id, parts).text()
+
+    def waiting(self, hold: Hold) -> tuple[str, str]:
+        """Where an open hold waits while there is no document, and how it is told."""
+        record = record_of(hold, self._life)
+        held = [(held_field(balance), amount) for balance, amount in hold.reserved]
+        told = [record.id, LEASE_US, record.text(), held]
+        return self._waiting_key, orjson.dumps(told).decode()
+
+    def _settle(
+        self, hold: Hold, ask: Ask, charges: Charges, counted: tuple[Counted, ...]
+    ) -> Settlement:
+        settlement = self._memory.settlement(hold, charges, counted)
+        MemoryState.settle(self._memory, hold, settlement)
+        hold.is_open, hold.ask = True, ask  # until the event is written
+        self.posted.add(hold)
+        fields = []
+        for meter, amount, period_us, *lot in settlement.postings:
+            row = (meter, period_us, str(lot[0]) if lot else "")
+            self._rows[row] = self._rows.get(row, self.base.get(row, 0)) + amount
+            fields.append((used_field(*row), amount))
+        known = self._records.pop(ask.event_id, None)
+        record = known or record_of(hold, self._life)
+        if fields:
+            self._records[ask.event_id] = replace(record, posted=tuple(fields), ends_us=0)
+        return settlement
+
+    # -- the document ---------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Make the copy anew from the document."""
+        document, self._found = self._found, None
+        account_id = self.state.account.id
+        while document is None:
+            reply = await self._link.ask(["look", self.key], (self.key,))
+            if reply[0] == 3:
+                fields = await self._outside.standing(account_id)
+                keys = (self.key, self._waiting_key)
+                reply = await self._link.ask(["open", *keys, fields], keys)
+            document = read(reply[1])
+        if not self.document.rows.keys() <= document.rows.keys():
+            self.kept.clear()  # what has gone from here is the store's now
+        if document.terms != self.document.terms:
+            self.kept.clear()
+            self._outside.reload(account_id)
+        now_us = self._outside.now_us()
+        self._gone = {}
+        for hold_id, record in document.records.items():
+            is_left = record.owner != self._life and record.owner.startswith(self._owner)
+            if (record.ends_us < now_us or is_left) and hold_id not in self.own:
+                await self._let_go(document, record)
+        self.over = {k for k, (ends_us, _) in document.entries.items() if ends_us < now_us}
+        left = {k: r for k, r in document.records.items() if k not in self._gone}
+        self.document = document
+        replayed = replace(document, records=left)
+        replay(self._accounts, self.state, replayed, self.own, now_us)
+        self.is_current = True
+        self.read_s = time.monotonic()
+
+    async def _let_go(self, document: Document, record: Record) -> None:
+        """A process has ended without a word: what it held is free, what it posted is asked for."""
+        self._gone[record.id] = record
+        if record.posted and not await self._outside.has_event(self.state.account.id, record):
+            for name, amount in record.posted:
+                _, meter, period, lot = name.split("|", 3)
+                document.rows[meter, int(period), lot] -= amount
+
+    def _live(self) -> list[Balance]:
+        state = self.state
+        return [*state.balances.values(), *state.aside, *state.caps.values()]
+
+    def _written(self) -> Document:
+        """The document as it is to be."""
+        live = self._live()
+        rows = self._rows
+        needed: set[Row] = set()
+        for balance in live:
+            needed.add((balance.meter, balance.span.start_us, balance.lot))
+            needed |= {(balance.meter, balance.span.start_us, lot.id) for lot in balance.lots}
+        for row in needed:
+            rows.setdefault(row, self.base.get(row, 0))
+        rows = {row: used for row, used in rows.items() if row in needed or self._is_recent(row)}
+        held = {name: amount for name, amount in held_fields(live).items() if amount}
+        document = self.document
+        kept = {f"m|{meter}|{period_us}" for meter, period_us, _ in rows}
+        marks = {n: used for n, used in document.marks.items() if n.rsplit("|", 2)[0] in kept}
+        marks |= mark_fields(self.state)
+        return Document(
+            *(document.version, document.terms, rows, held, marks),
+            *(self._records, self._entries),
+        )
+
+    def _is_recent(self, row: Row) -> bool:
+        """Whether somebody may yet post to it; else the store's row is final."""
+        meter, period_us, _ = row
+        now_us = self._outside.now_us()
+        if period_us >= now_us - ROWS_KEPT_US:
+            return True
+        return period_us >= self._accounts.start_of(self.state, meter, now_us)
+
+    def _step(self, written: Document) -> list[Any] | None:
+        """What makes the present document that one; None when it is."""
+        old = self.document
+        to_set: list[str | int] = []
+        gone: list[str] = []
+        for before, after in (
+            (_by_field(old.rows), _by_field(written.rows)),
+            (old.held, written.held),
+            (old.marks, written.marks),
+        ):
+            some, others = changes(before, after)
+            to_set += some
+            gone += others
+        ends_us = self._outside.now_us() + LEASE_US
+        for hold_id, record in written.records.items():
+            if old.records.get(hold_id) is not record:
+                record = written.records[hold_id] = replace(record, ends_us=ends_us)
+                to_set += (f"o|{hold_id}", f"{ends_us} {record.text()}")
+        for entry_id, (ends_us, entry) in written.entries.items():
+            if entry_id not in old.entries:
+                to_set += entry_field(ends_us, entry)
+        gone += [f"e|{entry_id}" for entry_id in old.entries if entry_id not in written.entries]
+        gone += [f"o|{hold_id}" for hold_id in old.records if hold_id not in written.records]
+        if not (to_set or gone):
+            return None
+        to_set += ("x", min([record.ends_us for record in written.records.values()], default=0))
+        return ["write", self.key, old.version, old.terms, to_set, gone]
+
+    def tell_post(
+        self,
+        hold_id: str,
+        seq: int,
+        held: list[tuple[str, int]] | Literal[0],
+        used: list[tuple[str, int]],
+        gauges: list[str],
+    ) -> None:
+        """Post what the journal has as record `seq`; 0: nothing, the hold is given back.
+
+        held 0: as the hold says, whose process has ended.
+        """
+        body = ["post", self.key, hold_id, self._owner, seq, held, used, gauges]
+        if self._unposted:
+            self._unposted.append(body)  # records are posted in their order
+        else:
+            self._post(body)
+
+    def _post(self, body: list[Any]) -> None:
+        def then(reply: Reply) -> None:
+            if reply[0] == 3 and body[4]:
+                self._unposted.append(body)
+                if len(self._unposted) == 1:
+                    self._post_anew()
+
+        self._link.tell(body, (self.key, *body[7]), then)
+
+    def _post_anew(self) -> None:
+        """There is no document any more; the next one tells whether the store had the event."""
+
+        def again(done: asyncio.Future[Any]) -> None:
+            if done.exception() is not None:
+                asyncio.get_running_loop().call_later(AGAIN_S, self._post_anew)
+                return
+            bodies, self._unposted = self._unposted, []
+            for body in bodies:
+                self._post(body)
+
+        self.refresh().add_done_callback(again)
+
+
+def _by_field(rows: Mapping[Row, int]) -> dict[str, int]:
+    return {used_field(*row): used for row, used in rows.items()}
+
+
+class SharedSource:
+    """A BalanceSource: the store, but for what documents have.
+
+    What the store said is kept until the account's terms change: what could change besides
+    is in the document.
+    """
+
+    def __init__(self, store: BalanceSource, accounts: Mapping[str, SharedAccount]) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._plans: Sequence[PlansVersion] | None = None
+
+    def forget(self) -> None:
+        """Everything may have changed."""
+        self._plans = None
+        for shared in self._accounts.values():
+            shared.kept.clear()
+            shared.is_current = False
+
+    def _keep(self, account_id: str, what: str, read: Callable[[str], T]) -> T:
+        shared = self._accounts.get(account_id)
+        if shared is None:
+            return read(account_id)
+        if what not in shared.kept:
+            shared.kept[what] = read(account_id)
+        kept: T = shared.kept[what]
+        return kept
+
+    def balances(self, account_id: str) -> Iterable[BalanceRow]:
+        stored = self._keep(account_id, "balances", lambda a: list(self._store.balances(a)))
+        shared = self._accounts.get(account_id)
+        if shared is None:
+            return stored
+        shared.base = {(row.meter, row.period_us, row.lot): row.used for row in stored}
+        return shared.document.balances(stored)
+
+    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
+        return self._store.uses(account_id, meter, period_us, bounds)
+
+    def entries(self, account_id: str) -> Sequence[LedgerEntry]:
+        stored = self._keep(account_id, "entries", self._store.entries)
+        shared = self._accounts.get(account_id)
+        if shared is None:
+            return stored
+        shared.stored_entries = frozenset([entry.id for entry in stored])
+        count = shared.stored_entries | shared.over
+        early = [e for _, e in shared.document.entries.values() if e.id not in count]
+        return [*early, *stored]
+
+    def versions(self, account_id: str) -> Sequence[AccountVersion]:
+        return self._keep(account_id, "versions", self._store.versions)
+
+    def plans(self) -> Sequence[PlansVersion]:
+        if self._plans is None:
+            self._plans = self._store.plans()
+        return self._plans

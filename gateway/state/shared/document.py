@@ -1,0 +1,196 @@
+"""An account's document: what all processes know of its live figures.
+
+A hash of the server, text to text; its fields are told in run.lua. Rows that are not in
+it are the store's, final: every row that a request may post to is put in before. Open
+holds stand in it as records, so that whoever reads it can say what each balance holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from gateway.core.ledger import Balance
+from gateway.core.periods import Span
+from gateway.core.pricing import Counted, Rule, Tier
+from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry
+from gateway.state.base import AccountState, Hold
+
+POSTED = "posted"  # of a hold whose charges are counted, but not yet known to be in the journal
+
+Row = tuple[str, int, str]  # meter, start of the period, lot
+
+
+def used_field(meter: str, period_us: int, lot: str) -> str:
+    return f"u|{meter}|{period_us}|{lot}"
+
+
+def held_field(balance: Balance) -> str:
+    return f"h|{balance.meter}|{balance.span[0]}|{balance.lot}"
+
+
+class Part(NamedTuple):
+    """What a record holds of one meter's period; `lot` is that of a further allowance."""
+
+    meter: str
+    span: Span
+    amount: int
+    lot: str = OWN_LOT
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An open hold, as it stands in the document."""
+
+    id: str
+    time_us: int
+    owner: str
+    request_id: str
+    reserved: tuple[Part, ...]
+    counted: tuple[Counted, ...] = ()
+    caps: tuple[Part, ...] = ()
+    ends_us: int = 0
+    posted: tuple[tuple[str, int], ...] = ()  # fields of what was used, and amounts
+
+    def text(self) -> str:
+        """Without what the script keeps: the id and the end."""
+        parts = [[p.meter, *p.span, p.amount] for p in self.reserved]
+        caps = [[p.meter, *p.span, p.amount, p.lot] for p in self.caps]
+        counted = [
+            [c.rule.meter, c.rule.counter, c.rule.id, c.rule.rate, _tiers(c.rule), c.amount]
+            for c in self.counted
+        ]
+        body = [self.time_us, self.owner, self.request_id, parts, counted, caps, self.posted]
+        text = orjson.dumps(body).decode()
+        return f"{POSTED} {text}" if self.posted else text
+
+
+def _tiers(rule: Rule) -> list[tuple[int | None, tuple[int, int]]]:
+    return [(tier.up_to, tier.rate) for tier in rule.tiers]
+
+
+def read_record(hold_id: str, text: str) -> Record:
+    """From `END TEXT` as the document has it."""
+    ends, _, body = text.partition(" ")
+    time_us, owner, request_id, parts, counted, caps, posted = orjson.loads(
+        body.removeprefix(f"{POSTED} ")
+    )
+    return Record(
+        hold_id,
+        time_us,
+        owner,
+        request_id,
+        tuple([Part(meter, Span(start, end), n) for meter, start, end, n in parts]),
+        tuple([Counted(_rule(*rule), n) for *rule, n in counted]),
+        tuple([Part(meter, Span(start, end), n, lot) for meter, start, end, n, lot in caps]),
+        int(ends),
+        tuple([(name, n) for name, n in posted]),
+    )
+
+
+def _rule(
+    meter: str,
+    counter: str,
+    rule_id: str,
+    rate: list[int],
+    tiers: list[tuple[int | None, list[int]]],
+) -> Rule:
+    made = tuple([Tier(up_to, (n, d)) for up_to, (n, d) in tiers])
+    return Rule(meter, rate=(rate[0], rate[1]), counter=counter, tiers=made, id=rule_id)
+
+
+def record_of(hold: Hold, owner: str) -> Record:
+    """An open hold, to be told to the others."""
+    ask = hold.ask
+    assert ask is not None, "told while it is open"
+    parts = tuple([Part(b.meter, b.span, amount) for b, amount in hold.reserved])
+    counted = ask.counted if hold.counts else ()
+    caps = tuple([Part(b.meter, b.span, amount, b.lot) for b, amount in hold.caps])
+    return Record(ask.event_id, ask.time_us, owner, ask.request_id, parts, counted, caps)
+
+
+@dataclass(slots=True)
+class Document:
+    """As it was read, or written, last. `version` and `terms` are told back as they came."""
+
+    version: str = ""
+    terms: str = ""
+    rows: dict[Row, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    # What is being taken back, by entry, and until when: it counts before it is in the store.
+    entries: dict[str, tuple[int, LedgerEntry]] = field(default_factory=dict)
+    # By journal: its last record that is counted here. Kept by the script.
+    journals: dict[str, int] = field(default_factory=dict)
+
+    def balances(self, stored: Iterable[BalanceRow]) -> list[BalanceRow]:
+        """The store's rows, with those that are newer here."""
+        rows = {(row.meter, row.period_us, row.lot): row.used for row in stored} | self.rows
+        return [BalanceRow(*key, used) for key, used in rows.items()]
+
+
+def read(flat: list[bytes]) -> Document:
+    """From the reply of HGETALL."""
+    document = Document()
+    for n in range(0, len(flat), 2):
+        name, value = flat[n].decode(), flat[n + 1]
+        kind, _, rest = name.partition("|")
+        if kind == "u":
+            meter, period, lot = rest.split("|", 2)
+            document.rows[meter, int(period), lot] = int(value)
+        elif kind == "h":
+            document.held[name] = int(value)
+        elif kind == "m":
+            document.marks[name] = int(value)
+        elif kind == "o":
+            document.records[rest] = read_record(rest, value.decode())
+        elif kind == "e":
+            ends, _, text = value.decode().partition(" ")
+            document.entries[rest] = (int(ends), LedgerEntry(*orjson.loads(text)))
+        elif kind == "p":
+            document.journals[rest] = int(value)
+        elif kind == "v":
+            document.version = value.decode()
+        elif kind == "t":
+            document.terms = value.decode()
+    return document
+
+
+def entry_field(ends_us: int, entry: LedgerEntry) -> tuple[str, str]:
+    return f"e|{entry.id}", f"{ends_us} {orjson.dumps(list(entry)).decode()}"
+
+
+def journaled(document: Document) -> dict[Row, int]:
+    """The rows without what is posted before its event is known to be in a journal."""
+    rows = dict(document.rows)
+    for record in document.records.values():
+        for name, amount in record.posted:
+            _, meter, period, lot = name.split("|", 3)
+            rows[meter, int(period), lot] -= amount
+    return rows
+
+
+def mark_fields(state: AccountState) -> dict[str, int]:
+    """What bills remember, by field."""
+    return {
+        f"m|{b.meter}|{b.span[0]}|{mark.at_us}|{int(mark.is_switch)}": mark.used
+        for b in (*state.balances.values(), *state.aside)
+        for mark in b.marks
+    }
+
+
+def held_fields(balances: Iterable[Balance]) -> dict[str, int]:
+    return {held_field(balance): balance.held for balance in balances}
+
+
+def changes(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[list[str | int], list[str]]:
+    """What is to be set, flat, and which fields are to go."""
+    to_set: list[str | int] = []
+    for name, value in new.items():
+        if old.get(name) != value:
+            to_set += (name, value)
+    return to_set, [name for name in old if name not in new]

@@ -1,0 +1,202 @@
+"""The line to one group of the shared state: steps in order, each done exactly once.
+
+Question: what did the server say to this step? What comes up in one turn of the event
+loop goes in one call of the script, and while a call is on its way the next steps
+gather. Invariants: one batch at a time; a batch whose reply was lost is sent again as it
+was, and the script answers it with the first reply; nothing waits for longer than a
+call may take. While the server is away, who asks hears so at once, and what is only
+told is kept until it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+STEPS_PER_BATCH = 500  # so that no call keeps the server from the others for long
+KEPT_MAX = 100_000  # steps that are told while the server is away, some 300 bytes each
+RETRY_S = 0.1
+EPOCH_WAIT_S = 6.0  # who asks meanwhile waits; it takes a second
+
+Reply = list[Any]
+# What to do with the reply of a step.
+Then = Callable[[Reply], None]
+
+
+class StateUnavailable(Exception):
+    """The shared state does not answer now."""
+
+
+class Overtaken(StateUnavailable):
+    """It answers, but others have changed the account each time."""
+
+
+class EpochLost(Exception):
+    """Nothing was done: the group is not what it was. `found` is its epoch, "" for none."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"found epoch {found!r}")
+        self.found = found
+
+
+class Server(Protocol):
+    """What is asked of the client library (servers.py)."""
+
+    async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
+        """Call the script. Raises StateUnavailable."""
+        ...
+
+
+class Step(NamedTuple):
+    """`body` as the script takes it. `reply` None: it is told, nobody waits."""
+
+    body: list[Any]
+    keys: tuple[str, ...]
+    reply: asyncio.Future[Reply] | None
+    # When the reply comes and nobody waits for it any more.
+    late: Then | None = None
+
+
+def posted_key(tag: str, worker: str) -> str:
+    """Where the last record of a journal stands that was posted."""
+    return f"{tag}posted:{worker}"
+
+
+class Link:
+    """Steps of one group. Methods are called on the event loop."""
+
+    def __init__(
+        self,
+        server: Server,
+        tag: str,
+        worker: str,
+        renew_epoch: Callable[[str], Awaitable[str]],
+        first_batch: int,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
+        """`renew_epoch`: given the one that was found, "" for none, the one that is valid.
+
+        `first_batch` is greater than that of any earlier process of this worker; `now_us`
+        takes the place of the server's clock, for a rehearsal.
+        """
+        self._server = server
+        self._heads = (f"{tag}epoch", f"{tag}reply:{worker}", posted_key(tag, worker))
+        self._renew_epoch = renew_epoch
+        self._epoch = ""
+        self.first_batch = self._batch = first_batch
+        self._now_us = now_us or (lambda: 0)
+        self._queue: deque[Step] = deque()
+        self._sent: list[Step] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.failure = ""  # why the server is away; "" while it is not
+        self.failed_s = 0.0
+        self.dropped = 0  # steps that were told and could not be kept
+        self.on_time: Callable[[int, int], None] = lambda now_us, took_us: None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self, timeout_s: float) -> None:
+        """When everything was told, or it does not go on."""
+        deadline_s = time.monotonic() + timeout_s
+        while (self._queue or self._sent) and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.01)
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue) + len(self._sent)
+
+    async def ask(self, body: list[Any], keys: tuple[str, ...], late: Then | None = None) -> Reply:
+        """The reply of a step. Raises StateUnavailable; `late` hears what comes of it then."""
+        if self.failure:
+            raise StateUnavailable(self.failure)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._queue.append(Step(body, keys, reply, late))
+        self._wake.set()
+        return await reply
+
+    def tell(self, body: list[Any], keys: tuple[str, ...], then: Then | None = None) -> None:
+        """A step whose reply nobody waits for; it is kept while the server is away."""
+        if len(self._queue) >= KEPT_MAX:
+            self.dropped += 1
+            return
+        self._queue.append(Step(body, keys, None, then))
+        self._wake.set()
+
+    # -- the line -------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                await self._send()
+
+    async def _send(self) -> None:
+        """Send what there is, until it is done."""
+        queue = self._queue
+        self._sent = [queue.popleft() for _ in range(min(len(queue), STEPS_PER_BATCH))]
+        steps = self._sent
+        self._batch += 1
+        keys = list(dict.fromkeys([key for step in steps for key in step.keys]))
+        body = orjson.dumps([step.body for step in steps])
+        is_again = False
+        while True:
+            began_s = time.monotonic()
+            try:
+                now_us, replies = await self._call(keys, body)
+            except StateUnavailable as error:
+                if not is_again:
+                    # A connection that was kept tells of a restart only when it is used.
+                    is_again, self._epoch = True, ""
+                    continue
+                self._fail(str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            except EpochLost as lost:
+                await self._adopt(lost.found)
+                continue
+            break
+        self.failure = ""
+        self.on_time(now_us, int((time.monotonic() - began_s) * 1e6))
+        self._sent = []
+        for step, reply in zip(steps, replies, strict=True):
+            if step.reply is not None and not step.reply.done():
+                step.reply.set_result(reply)
+            elif step.late is not None:
+                step.late(reply)
+
+    async def _call(self, keys: list[str], body: bytes) -> tuple[int, list[Reply]]:
+        arguments = (self._epoch, self._batch, body, self._now_us())
+        reply = await self._server.run((*self._heads, *keys), arguments)
+        if reply[0] == -1:
+            raise EpochLost(reply[1].decode())
+        return reply[0], reply[1]
+
+    async def _adopt(self, found: str) -> None:
+        """Go on with the epoch that there is, or with a new one when the group was lost."""
+        try:
+            self._epoch = await asyncio.wait_for(self._renew_epoch(found), EPOCH_WAIT_S)
+        except (StateUnavailable, TimeoutError) as error:
+            self._fail(str(error) or "the state could not be begun anew in time")
+            await asyncio.sleep(RETRY_S)
+
+    def _fail(self, failure: str) -> None:
+        """Whoever waits hears that the server is away."""
+        if not self.failure:
+            self.failed_s = time.monotonic()
+        self.failure = failure
+        self._epoch = ""  # it may be another server that answers next: its epoch is looked at
+        for step in (*self._sent, *self._queue):
+            if step.reply is not None and not step.reply.done():
+                step.reply.set_exception(StateUnavailable(failure))
+        # Asked and not sent: nothing can come of it any more.
+        self._queue = deque(step for step in self._queue if step.reply is None)

@@ -1,0 +1,103 @@
+"""An account's live figures, made anew from its document.
+
+Question: what does each balance hold, and of what? Open holds are admitted once more, in
+the order of their time, on top of what is used now; nothing is refused. So lots that
+expire, what is carried over and shares of counters come about as they did in the process
+that admitted. Holds of this process stay the objects that their requests have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.core.counting import counts_of, move, taken
+from gateway.core.ledger import Balance
+from gateway.core.limits import RateLimit
+from gateway.state.accounts import Accounts
+from gateway.state.base import AccountState, CarefulHold, Hold
+from gateway.state.careful import needs_of
+from gateway.state.shared.document import Document, Part, Record
+
+UNSHIPPED_US = 10_000_000  # the store may not have it yet, as long as shippers keep up
+
+
+class Asked:
+    """A request of another process, as far as its hold tells. A state.base.Ask."""
+
+    key_id = user = route_name = project = source = ""
+    limits: tuple[RateLimit, ...] = ()
+
+    def __init__(self, state: AccountState, record: Record) -> None:
+        self.account = state
+        self.time_us = record.time_us
+        self.charges = tuple([(part.meter, part.amount) for part in record.reserved])
+        self.counted = record.counted
+        self.event_id = record.id
+        self.request_id = record.request_id
+
+
+def replay(
+    accounts: Accounts,
+    state: AccountState,
+    document: Document,
+    own: Mapping[str, Hold],
+    now_us: int,
+) -> None:
+    """Leaves what is live as the document has it. Raises what the balance source raises."""
+    accounts.begin_anew(state)
+    records = [r for r in document.records.values() if not r.posted]
+    for record in sorted(records, key=lambda record: (record.time_us, record.id)):
+        _admit(accounts, state, record, own.get(record.id))
+    accounts.bind_now(state, now_us)
+    for balance in (*state.balances.values(), *state.aside):
+        _recall(document, balance, now_us)
+    accounts.count_closed(state, now_us)
+
+
+def _admit(accounts: Accounts, state: AccountState, record: Record, known: Hold | None) -> None:
+    at_us = record.time_us
+    reserved = [(_find(accounts, state, part, at_us), part.amount) for part in record.reserved]
+    meters = {balance.meter: balance for balance, _ in reserved}
+    counts = counts_of(record.counted, lambda name: accounts.balance(state, name, at_us), meters)
+    moved = taken(counts)
+    caps = [
+        (cap, part.amount)
+        for part in record.caps
+        for balance in meters.values()
+        for cap in balance.caps
+        if (cap.meter, cap.span, cap.lot) == (part.meter, part.span, part.lot)
+    ]
+    needs, cap_needs = needs_of(reserved, caps, counts, moved)
+    for balance, amount in (*needs.items(), *cap_needs.items()):
+        balance.hold(amount)
+    move(moved)
+    hold = known
+    if hold is None:
+        hold = CarefulHold(state, reserved, [], [], Asked(state, record), counts, caps)
+    hold.reserved = reserved
+    if isinstance(hold, CarefulHold):
+        hold.counts, hold.caps = counts, caps
+    state.in_flight += 1
+    accounts.holds.add(hold)
+
+
+def _find(accounts: Accounts, state: AccountState, part: Part, at_us: int) -> Balance:
+    """The balance that a hold was taken from; it may be of terms that are no more."""
+    found = accounts.balance(state, part.meter, at_us)
+    for balance in (found, *state.aside):
+        if (balance.meter, balance.span.start_us) == (part.meter, part.span.start_us):
+            return balance
+    used = accounts.stored(state, part.meter, part.span.start_us)
+    balance = Balance(part.meter, part.span, None, used=used)
+    state.aside = (*state.aside, balance)
+    return balance
+
+
+def _recall(document: Document, balance: Balance, now_us: int) -> None:
+    """What bills remember was noted by whoever came first, or is only just to be noted."""
+    for mark in balance.marks:
+        name = f"m|{balance.meter}|{balance.span.start_us}|{mark.at_us}|{int(mark.is_switch)}"
+        if name in document.marks:
+            mark.used = document.marks[name]
+        elif mark.at_us > now_us - UNSHIPPED_US:
+            mark.used = balance.used

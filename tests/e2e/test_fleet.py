@@ -1,0 +1,168 @@
+"""Two gateways that share a store and a state decide as one."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import scripts
+from tests.support.configs import Caller, Config, config, pool, route
+from tests.support.gateway import Gateway
+from tests.support.recorder import Recorder
+from tests.support.stores import postgres_url
+from tests.support.until import until
+from tests.support.valkey import Valkey
+
+TIGHT, ROOMY, CAREFUL, RATED = pool("acct", 4)
+PLANS = {
+    "tight": {"allowances": {"coins": {"amount": 7, "per": "month"}}},
+    "roomy": {"allowances": {"coins": {"amount": 1_000_000, "per": "month"}}},
+    # Two allowances of one meter: more than one number decides.
+    "careful": {
+        "allowances": {"coins": [{"amount": 1_000, "per": "month"}, {"amount": 7, "per": "day"}]}
+    },
+    "rated": {"limits": {"hourly": {"rate": "7/hour"}}},
+}
+CALLERS = dict(zip(PLANS, ([c] for c in (TIGHT, ROOMY, CAREFUL, RATED)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    server = Valkey().start()
+    yield server
+    server.stop()
+
+
+class Pair:
+    """Two gateways with a journal each."""
+
+    def __init__(self, home: Path, valkey: Valkey, recorder: Recorder) -> None:
+        self.valkey = valkey
+        self.url = postgres_url(home)
+        self.gateways = []
+        for name in ("one", "two"):
+            directory = home / name
+            directory.mkdir()
+            self.gateways.append(Gateway(self._config(recorder, home.name), directory))
+
+    def _config(self, recorder: Recorder, prefix: str) -> Config:
+        routes = [route("GET /n/{id}", {"coins": 1}), route("GET /hang/{id}", {"coins": 1})]
+        state: dict[str, Any] = {"url": self.valkey.url, "prefix": f"t-{prefix}"}
+        return config(
+            recorder.port,
+            routes=routes,
+            callers=CALLERS,
+            plans=PLANS,
+            store={"url": self.url},
+            state=state,
+        )
+
+    def race(self, who: Caller, calls: int) -> Counter[int]:
+        """So many calls at once, every other one at each gateway."""
+
+        gateways = self.gateways
+        return self._race(lambda n: gateways[n % 2].get(f"/n/{who.account}-{n}", who).status, calls)
+
+    def race_at(self, gateway: Gateway, who: Caller, calls: int) -> Counter[int]:
+        return self._race(lambda n: gateway.get(f"/n/{who.account}-{n}", who).status, calls)
+
+    def _race(self, call: Callable[[int], int], calls: int) -> Counter[int]:
+        with ThreadPoolExecutor(32) as threads:
+            return Counter(threads.map(call, range(calls)))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, valkey: Valkey) -> Iterator[Pair]:
+    recorder = Recorder()
+    recorder.scripts["/hang/1"] = scripts.Gate()
+    made = Pair(tmp_path, valkey, recorder)
+    try:
+        for gateway in made.gateways:
+            gateway.start()
+        yield made
+        for gateway in made.gateways:
+            gateway.stop()
+    finally:
+        for gateway in made.gateways:
+            gateway.kill()
+        recorder.stop()
+
+
+@pytest.mark.parametrize("who", [TIGHT, CAREFUL, RATED], ids=["budget", "cap", "rate"])
+def test_100_parallel_requests_against_7_let_exactly_7_through(pair: Pair, who: Caller) -> None:
+    assert pair.race(who, 100) == {200: 7, 429: 93}
+
+
+def test_what_one_has_counted_the_other_tells(pair: Pair) -> None:
+    one, two = pair.gateways
+    assert pair.race(ROOMY, 40) == {200: 40}
+    for gateway in (one, two):
+        until(lambda g=gateway: g.usage(ROOMY)["used"], lambda n: n == 40, what="all of them")  # type: ignore[misc]
+
+
+def test_a_key_that_one_revokes_the_other_refuses_within_a_second(pair: Pair) -> None:
+    one, two = pair.gateways
+    made = one.cli("keys", "create", ROOMY.account, "--json")
+    assert made.code == 0, made.err
+    key = json.loads(made.out)
+    who = Caller(ROOMY.account, key["key"])
+    assert two.get("/n/1", who).status == 200
+    assert one.cli("keys", "revoke", key["id"]).code == 0
+    revoked_s = time.monotonic()
+    until(lambda: two.get("/n/1", who).status, lambda status: status == 401, what="the refusal")
+    assert time.monotonic() - revoked_s < 1.0
+
+
+def test_a_state_that_is_emptied_is_begun_anew_from_the_store(pair: Pair) -> None:
+    assert pair.race(TIGHT, 5) == {200: 5}
+    pair.valkey.command("FLUSHALL")
+    assert pair.race(TIGHT, 20) == {200: 2, 429: 18}
+
+
+def test_a_state_that_comes_back_with_less_is_begun_anew_too(pair: Pair) -> None:
+    assert pair.race(TIGHT, 2) == {200: 2}
+    pair.valkey.command("SAVE")
+    assert pair.race(TIGHT, 3) == {200: 3}
+    pair.valkey.kill()
+    pair.valkey.start()
+    assert pair.race(TIGHT, 20) == {200: 2, 429: 18}
+
+
+def test_while_the_state_is_away_no_request_fails_and_all_are_counted(pair: Pair) -> None:
+    assert pair.race(ROOMY, 20) == {200: 20}
+    pair.valkey.kill()
+    assert pair.race(ROOMY, 40) == {200: 40}
+    pair.valkey.start()
+    assert pair.race(ROOMY, 20) == {200: 20}
+    for gateway in pair.gateways:
+        until(lambda g=gateway: g.usage(ROOMY)["used"], lambda n: n == 80, what="all of them")  # type: ignore[misc]
+
+
+def test_what_a_killed_gateway_held_the_other_can_use_again(pair: Pair) -> None:
+    one, two = pair.gateways
+    asking = threading.Thread(target=lambda: _hang(one))
+    asking.start()
+    until(lambda: two.usage(TIGHT)["remaining"], lambda left: left == 6, what="the hold")
+    one.kill()
+    asking.join()
+    until(
+        lambda: two.usage(TIGHT)["remaining"],
+        lambda left: left == 7,
+        what="the end of the hold",
+        deadline_s=40,
+    )
+    assert pair.race_at(two, TIGHT, 10) == {200: 7, 429: 3}
+
+
+def _hang(gateway: Gateway) -> None:
+    with suppress(EOFError, OSError):
+        gateway.get("/hang/1", TIGHT)

@@ -1,0 +1,35 @@
+"""Each test of a Stage runs on a hot state in memory, and on two that share a Valkey server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.state.fleet import Fleet
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One process has no others: what looks into it, or is not of a stage, runs in memory."""
+    is_staged = hasattr(metafunc.module, "Stage")
+    is_alone = any(mark.name == "one_process" for mark in metafunc.definition.iter_markers())
+    kinds = ["memory", "shared"] if is_staged and not is_alone else ["memory"]
+    metafunc.parametrize("hot_state", kinds, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def hot_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The kind of hot state that the test's module stages."""
+    made: list[Fleet] = []
+
+    def stage(*plans: Any, **more: Any) -> Fleet:
+        made.append(Fleet(*plans, **more))
+        return made[-1]
+
+    kind = getattr(request, "param", "memory")
+    if kind == "shared":
+        monkeypatch.setattr(request.module, "Stage", stage)
+    yield kind
+    for fleet in made:
+        fleet.close()

@@ -1,0 +1,245 @@
+"""Several hot states that share one account, as processes would: a Stage of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from gateway.core.book import Account, Plan
+from gateway.core.ledger import Balance
+from gateway.core.periods import Period
+from gateway.core.pricing import Charges, Counted
+from gateway.core.refusals import Refusal
+from gateway.core.rows import LedgerEntry
+from gateway.core.terms import effective_plan
+from gateway.state.base import AccountState, Hold, Settlement
+from gateway.state.memory import MemoryState
+from gateway.state.shared.document import Record, used_field
+from gateway.state.shared.link import Link
+from gateway.state.shared.servers import RedisServer
+from gateway.state.shared.shared import SharedState
+from gateway.state.spending import Spending
+from tests.state.stage import Asking, Stage, Store
+from tests.support.valkey import server
+
+T = TypeVar("T")
+
+_tags = itertools.count()
+
+
+class Process:
+    """A hot state, its line, and what it is told of the world. Implements Outside."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self.fleet = fleet
+        self.name = name
+        self.seq = 0
+        self.redis = RedisServer(server().url, 2.0)
+
+        async def epoch(found: str) -> str:
+            if not found:
+                await self.redis.command("SET", f"{fleet.tag}epoch", "1")
+            return found or "1"
+
+        self.link = Link(self.redis, fleet.tag, name, epoch, next(fleet.batches), self.now_us)
+        self.state = SharedState(fleet.store, self.link, fleet.tag, name, self)
+
+    async def standing(self, account_id: str) -> list[str | int]:
+        found: list[str | int] = []
+        for row in self.fleet.store.balances(account_id):
+            found += (used_field(row.meter, row.period_us, row.lot), row.used)
+        for name, seq in self.fleet.shipped.items():
+            found += (f"p|{name}", seq)
+        return found
+
+    async def has_event(self, account_id: str, record: Record) -> bool:
+        return record.id in self.fleet.settled
+
+    def reload(self, account_id: str) -> object:
+        return self.fleet.bind(self)
+
+    def now_us(self) -> int:
+        return self.fleet.now_us
+
+
+class Fleet(Stage):
+    """Each step is done by the next process; what one does the others know."""
+
+    def __init__(self, *plans: Plan, from_us: int = 0, processes: int = 2, **account: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.tag = f"t{next(_tags)}{{0}}"
+        self.batches = itertools.count(1_000_000, 1_000_000)
+        self.now_us = from_us
+        self.shipped: dict[str, int] = {}
+        self.settled: set[str] = set()
+        self.asks = itertools.count()
+        self.account = Account("acme", plans[0].name, **account)
+        self.store = Store(self.account, plans, from_us)
+        self.processes = [Process(self, f"w{n}") for n in range(processes)]
+        for process in self.processes:
+            self.loop.call_soon(process.link.start)
+        self.owners: dict[int, Process] = {}
+        self.turn = 0
+        self.pinned: Process | None = None
+        self.hot: Any = _Turns(self)
+
+    def run(self, work: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    def close(self) -> None:
+        for process in self.processes:
+            self._end(process)
+        self.loop.close()
+
+    def next(self) -> Process:
+        """The one whose turn it is, unless one is pinned."""
+        if self.pinned is not None:
+            return self.pinned
+        self.turn += 1
+        return self.processes[self.turn % len(self.processes)]
+
+    def bind(self, process: Process | None = None) -> AccountState:
+        """Without a process: after a change, of which all are told."""
+        plan = self.store.books[-1].plans[self.account.plan]
+        if process is None:
+            self.changed()
+            process = self.processes[0]
+        return process.state.account(self.account, effective_plan(plan, self.account))
+
+    def changed(self) -> None:
+        """The account's terms: every process is to read them again."""
+        key = f"{self.tag}a:acme"
+        self.run(self.processes[0].link.ask(["changed", key], (key,)))
+        for process in self.processes:
+            process.state.outdate_all()
+
+    @property
+    def state(self) -> AccountState:  # type: ignore[override]
+        return self.bind(self.next())
+
+    def use_periods(self, periods: dict[str, Period]) -> None:
+        for process in self.processes:
+            process.state._accounts.periods = periods
+
+    def advance(self, now_us: int) -> None:
+        """The clock goes on; what is on its way is renewed, as it is by timers."""
+        if now_us > self.now_us:
+            self.now_us = now_us
+            for process in self.processes:
+                process.state.renew(now_us)
+            for process in self.processes:
+                self.hot.drain(process)
+
+    def change(self, at_us: int, **fields: Any) -> None:
+        self.advance(at_us)
+        super().change(at_us, **fields)
+
+    def balances(self, at_us: int) -> list[Balance]:
+        state = self.state
+        present = self.hot.balance(state, "coins", at_us)
+        return [*[b for b in state.aside if b.meter == "coins"], present]
+
+    def refresh(self, process: Process) -> None:
+        async def refreshed() -> None:
+            await process.state.shared(self.bind(process)).refresh()
+
+        self.run(refreshed())
+
+    def restart(self) -> None:
+        """Every process ends without a word, and others come; the old ones' holds run out."""
+        old = self.processes
+        self.processes = [Process(self, f"w{next(_tags)}") for _ in old]
+        self.owners.clear()
+        for process in old:
+            self._end(process)
+        for process in self.processes:
+            self.loop.call_soon(process.link.start)
+        self.run(self._run_out())
+
+    async def _run_out(self) -> None:
+        redis = self.processes[0].redis._redis
+        key = f"{self.tag}a:acme"
+        for name, value in (await redis.hgetall(key)).items():
+            if name.startswith(b"o|"):
+                _, _, text = value.partition(b" ")
+                await redis.hset(key, mapping={name: b"1 " + text, "x": 1})
+
+    def lose(self) -> None:
+        """The server forgets the account; the store knows all of it."""
+        self.run(self.processes[0].redis._redis.delete(f"{self.tag}a:acme"))
+        for process in self.processes:
+            process.state.outdate_all()
+
+    def _end(self, process: Process) -> None:
+        self.run(process.link.stop(1.0))
+        self.run(process.redis.close())
+        self.run(asyncio.sleep(0))
+
+
+class _Turns:
+    """What a Stage asks of its hot state."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    def admit(self, ask: Asking) -> Hold | Refusal:
+        fleet, process = self.fleet, self.fleet.next()
+        fleet.advance(ask.time_us)
+        ask.account = fleet.bind(process)
+        ask.event_id = f"e{next(fleet.asks)}"
+        decision = fleet.run(process.state.admit_together(ask))
+        if isinstance(decision, Hold):
+            fleet.owners[id(decision)] = process
+        return decision
+
+    def settlement(self, hold: Hold, charges: Charges, counted: tuple[Counted, ...]) -> Settlement:
+        process = self.fleet.owners[id(hold)]
+        if process.state.is_plain(hold):
+            return process.state.settlement(hold, charges, counted)
+        return self.fleet.run(process.state.settlement_together(hold, charges, counted))
+
+    def settle(self, hold: Hold, settlement: Settlement) -> None:
+        process = self.fleet.owners.pop(id(hold))
+        assert hold.ask is not None
+        self.fleet.settled.add(hold.ask.event_id)
+        process.seq += 1
+        process.state.settle(hold, settlement, process.seq)
+        self.drain(process)
+
+    def release(self, hold: Hold) -> None:
+        process = self.fleet.owners.pop(id(hold))
+
+        async def release() -> None:
+            process.state.release(hold)
+
+        self.fleet.run(release())
+        self.drain(process)
+
+    def drain(self, process: Process) -> None:
+        shared = process.state.shared(self.fleet.bind(process))
+
+        async def told() -> None:
+            while process.link.waiting or shared.is_busy:
+                await asyncio.sleep(0)
+
+        self.fleet.run(told())
+
+    def balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
+        fleet = self.fleet
+        fleet.advance(now_us)
+        process = next(p for p in fleet.processes if p.state.loaded("acme") is state)
+        fleet.refresh(process)
+        return MemoryState.balance(process.state, state, meter, now_us)
+
+    def spending(self, state: AccountState, now_us: int) -> Spending:
+        fleet = self.fleet
+        fleet.advance(now_us)
+        process = next(p for p in fleet.processes if p.state.loaded("acme") is state)
+        fleet.refresh(process)
+        return MemoryState.spending(process.state, state, now_us)
+
+    def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
+        self.fleet.advance(entry.time_us)
+        self.fleet.changed()
