@@ -14,7 +14,7 @@ from tests.support.configs import Caller, route
 from tests.support.gateway import Gateway
 from tests.support.raw import connected, head
 from tests.support.stage import Stage, stage
-from tests.support.stores import each_store
+from tests.support.stores import ALL_KINDS, each_store, use_kind
 from tests.support.until import until
 
 pytestmark = each_store
@@ -22,6 +22,14 @@ pytestmark = each_store
 ROUNDS = 6
 CLIENTS = 8
 ANSWERS = 300  # in all, before the process is killed
+
+
+@pytest.fixture(params=ALL_KINDS)
+def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Also with a state that others could share."""
+    before = use_kind(request.param)
+    yield request.param
+    use_kind(before)
 
 
 @pytest.fixture
