@@ -11,7 +11,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY pyproject.toml ./
 COPY gateway ./gateway
-RUN python -m venv /opt/tallygate && /opt/tallygate/bin/pip install .
+RUN python -m venv /opt/tallygate && /opt/tallygate/bin/pip install '.[postgres,redis]'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tallygate \

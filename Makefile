@@ -33,6 +33,7 @@ check: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest --quiet --store postgres tests/api
+	$(BIN)/pytest --quiet --store fleet tests/api
 	$(BIN)/pytest --slow
 
 acceptance: $(INSTALLED_TEST)

@@ -9,6 +9,7 @@ alone wherever the benchmark has no reason to name them.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class GatewaySetup:
     key: str | None = None  # declared in the YAML; None: keys are in the store only
     transfers: bool = False  # one route more, for large bodies
     priced: bool = False  # two routes more, one of them with a measured price
+    store_url: str = ""  # of a PostgreSQL database, instead of the file
+    state_url: str = ""  # of a Redis or Valkey server
 
     @property
     def store(self) -> Path:
@@ -72,6 +75,10 @@ def write_config(setup: GatewaySetup) -> Path:
             file.write(_TRANSFERS)
         if setup.priced:
             file.write(_PRICED)
+        if setup.store_url:
+            file.write(f"store: {{url: {json.dumps(setup.store_url)}}}\n")
+        if setup.state_url:
+            file.write(f"state: {{url: {json.dumps(setup.state_url)}, prefix: bench}}\n")
     return path
 
 

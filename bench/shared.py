@@ -1,0 +1,109 @@
+"""What does it cost to share? The same load on three ways to keep figures.
+
+    python -m bench.shared [--rounds 5] [--seconds 4] [--connections 32]
+
+embedded: memory and SQLite. store: memory and PostgreSQL. shared: Valkey and PostgreSQL,
+as several gateways would use them. One account and one key, so every request changes
+the same document. The servers are those of the tests (PyPI wheels) and share the second
+core with backend and load; only the gateway's processor time is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.contestants import (
+    Contestant,
+    Stage,
+    backend_body,
+    setup_tallygate,
+    start_backend,
+    start_tallygate,
+)
+from bench.gateway_config import bench_key, measured_path
+from bench.load import Load, measure, run_wrk
+from bench.machine import facts, install
+from bench.processes import BenchError, Fleet, two_cores, workshop
+from bench.run import RESULTS
+from tests.support import stores, valkey
+
+MORE_MAX = 1.3
+WARM_UP_S = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure all ways round by round, print ratios, write shared.json."""
+    options = parse(arguments)
+    if missing := install(["nginx", "wrk"]):
+        print("cannot measure without", " and ".join(missing), file=sys.stderr)
+        return 1
+    with workshop() as fleet:
+        try:
+            found = compare(fleet, options)
+        except (BenchError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    medians = {
+        name: {key: statistics.median([run[key] for run in runs]) for key in runs[0]}
+        for name, runs in found.items()
+    }
+    for name, figures in medians.items():
+        ratio = figures["cpu_us"] / medians["embedded"]["cpu_us"]
+        print(
+            f"{name:<9}{figures['cpu_us']:>6.1f} us/request  {ratio:.2f} x embedded  "
+            f"p50 {figures['p50_ms']:.2f} ms  p99 {figures['p99_ms']:.2f} ms  "
+            f"{figures['rps']:,.0f} requests/s"
+        )
+    print(f"wanted: shared at most {MORE_MAX} x embedded")
+    RESULTS.mkdir(exist_ok=True)
+    result = {**facts(sys.executable), "connections": options.connections, "runs": found}
+    (RESULTS / "shared.json").write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def compare(fleet: Fleet, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Figures by way, one set for each round."""
+    gateway_core, load_core = two_cores()
+    os.sched_setaffinity(0, {load_core})
+    port = start_backend(fleet, load_core, backend_body(316))
+    stage = Stage(fleet, sys.executable, gateway_core, load_core, port, bench_key())
+    ways: dict[str, Contestant] = {}
+    for name in ("embedded", "store", "shared"):
+        setup = setup_tallygate(stage, f"tallygate-{name}")
+        if name != "embedded":
+            setup = replace(setup, store_url=stores.postgres_url(setup.directory))
+        if name == "shared":
+            setup = replace(setup, state_url=valkey.server().url)
+        ways[name] = start_tallygate(stage, setup)
+    load = Load(options.connections, load_core, stage.key)
+    path = measured_path(stage.routes)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for contestant in ways.values():
+        run_wrk(contestant.url(path), load, WARM_UP_S)
+    for _ in range(options.rounds):
+        for name, contestant in ways.items():
+            run_wrk(contestant.url(path), load, 1)
+            run = measure(contestant.server, contestant.url(path), load, options.seconds)
+            figures = ("cpu_us", "rps", "p50_ms", "p99_ms")
+            found[name].append({figure: getattr(run, figure) for figure in figures})
+    return found
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
+    parser.add_argument("--seconds", type=int, default=4, help="of each measurement (4)")
+    parser.add_argument("--connections", type=int, default=32, help="in flight (32)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
