@@ -10,7 +10,7 @@ not in the journal, wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, TypeVar
@@ -112,15 +112,20 @@ class PostgresSink:
         months = {MONTH.span(time_us, 0).start_us for time_us in times.values()} - self._months
         make_partitions(database, months)
         self._months |= months
+        lines = [
+            _line((events[at] + offset, *events[at + 1 : at + _EVENT_WIDTH]))
+            for at in range(0, len(events), _EVENT_WIDTH)
+        ]
         with copying(database, f"events ({_EVENT_COLUMNS})") as copy:
-            for at in range(0, len(events), _EVENT_WIDTH):
-                copy.write_row((events[at] + offset, *events[at + 1 : at + _EVENT_WIDTH]))
+            copy.write("".join(lines))
         if charges:
+            lines = []
+            for at in range(0, len(charges), _CHARGE_WIDTH):
+                seq, *values = charges[at : at + _CHARGE_WIDTH]
+                lines.append(_line((seq + offset, *values, times[seq])))
             columns = "seq, n, meter, amount, period_us, lot, time_us"
             with copying(database, f"charges ({columns})") as copy:
-                for at in range(0, len(charges), _CHARGE_WIDTH):
-                    seq, *values = charges[at : at + _CHARGE_WIDTH]
-                    copy.write_row((seq + offset, *values, times[seq]))
+                copy.write("".join(lines))
 
     def run(self, change: Callable[[Database], T]) -> T:
         self._reconnect()
@@ -183,6 +188,18 @@ def _roll_back(database: PgDatabase) -> None:
             database.execute("ROLLBACK")
     except DatabaseError:
         database.close()
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _line(values: Sequence[int | str]) -> str:
+    """A row of COPY's text format. A third of what the driver takes for it, value by value."""
+    line = "\t".join(map(str, values))
+    is_plain = "\\" not in line and "\n" not in line and "\r" not in line
+    if not is_plain or line.count("\t") != len(values) - 1:
+        line = "\t".join([str(value).translate(_ESCAPES) for value in values])
+    return line + "\n"
 
 
 class copying:

@@ -20,7 +20,7 @@ from gateway.store.backend import backend_of
 from gateway.store.base import StoreError, StoreUnavailable
 from gateway.store.database import DatabaseError
 from gateway.store.postgres import PgDatabase, translate
-from gateway.store.postgres_sink import PostgresSink
+from gateway.store.postgres_sink import PostgresSink, _line, copying
 from gateway.usage.audit import audit
 from tests.journal.making import WEEK_US, event, settings, shipping, write
 from tests.support.stores import postgres_url, use_kind
@@ -226,6 +226,17 @@ def test_figures_are_exact_and_never_fractions(
     assert (total, type(total)) == (3 * AMOUNT_MAX, int)
     with pytest.raises(DatabaseError, match="expected an integer"):
         prompt.execute("INSERT INTO balances VALUES ('a', 'm', 0, '', ?)", (1.5,))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\\N", "\\.", "a\tb", "a\nb", "a\rb", "a\\tb", "\\", "ä€😀", "NULL", "\x7f\x1f"]
+)
+def test_a_text_is_copied_as_it_is(prompt: PgDatabase, text: str) -> None:
+    prompt.execute("CREATE TEMP TABLE copied (n BIGINT, a TEXT, b TEXT)")
+    with copying(prompt, "copied (n, a, b)") as copy:
+        copy.write(_line((2**53, text, "b")) + _line((1, "a", text)))
+    rows = prompt.execute("SELECT n, a, b FROM copied ORDER BY n").fetchall()
+    assert rows == [(1, "a", text), (2**53, text, "b")]
 
 
 def test_a_text_that_looks_like_a_statement_is_a_text(prompt: PgDatabase) -> None:
