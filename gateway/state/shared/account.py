@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol
 
 import orjson
 
@@ -24,34 +24,30 @@ from gateway.core.limits import Counter
 from gateway.core.periods import DAY_US
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
+from gateway.core.rows import LedgerEntry
 from gateway.core.waiting import NotLoaded
 from gateway.state.accounts import Accounts
-from gateway.state.base import AccountState, Ask, BalanceSource, CarefulHold, Hold, Settlement
+from gateway.state.base import AccountState, Ask, CarefulHold, Hold, Settlement
 from gateway.state.careful import decide
 from gateway.state.memory import MemoryState
 from gateway.state.refusal import counter_row
 from gateway.state.shared.document import (
     Document,
-    Part,
     Record,
     Row,
-    changes,
-    entry_field,
     held_field,
     held_fields,
     mark_fields,
     read,
     record_of,
     used_field,
+    write_step,
 )
 from gateway.state.shared.link import Link, Reply
+from gateway.state.shared.posts import Posts
 from gateway.state.shared.replay import replay
 
-T = TypeVar("T")
-
 LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
-AGAIN_S = 0.5
 ROWS_KEPT_US = 40 * DAY_US  # of periods that are not used any more
 
 
@@ -92,7 +88,7 @@ class SharedAccount:
         "state", "key", "document", "is_current", "read_s", "own", "posted", "base", "over",
         "stored_entries", "kept", "_memory", "_accounts", "_link", "_waiting_key", "_owner",
         "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone", "_entries",
-        "_unposted",
+        "posts",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +118,7 @@ class SharedAccount:
         self._owner = owner
         self._life = f"{owner}/{life}"
         self._outside = outside
+        self.posts = Posts(link, self.key, owner, self.refresh)
         self._jobs: deque[Job] = deque()
         self._task: asyncio.Task[None] | None = None
         self._found: Document | None = None  # read, and not yet replayed
@@ -130,7 +127,6 @@ class SharedAccount:
         self._gone: dict[str, Record] = {}
         self._entries: dict[str, tuple[int, LedgerEntry]] = {}
         self.stored_entries: frozenset[str] = frozenset()  # ids, as they were read last
-        self._unposted: list[list[Any]] = []  # while there is no document
         self.kept: dict[str, Any] = {}  # answers of the store
         self.over: set[str] = set()  # ids of those that were given up without a word
 
@@ -244,7 +240,8 @@ class SharedAccount:
         }
         results = [job.run() for job in jobs]
         written = self._written()
-        step = self._step(written)
+        ends_us = self._outside.now_us() + LEASE_US
+        step = write_step(self.key, self.document, written, ends_us)
         if step is None:
             return results
         ids = [job.hold_id for job in jobs if job.hold_id in self._records]
@@ -266,7 +263,7 @@ class SharedAccount:
         """What was written is held for requests that were told no."""
         if reply[0] == 1:
             for hold_id in ids:
-                self.tell_post(hold_id, 0, [], [], [])
+                self.posts.tell(hold_id, 0, [], [], [])
 
     # -- on the copy ----------------------------------------------------------
 
@@ -299,9 +296,12 @@ class SharedAccount:
             self._entries[entry.id] = (self._outside.now_us() + LEASE_US, entry)
 
     def plain_text(self, ask: Ask, charged: list[tuple[Balance, int]]) -> str:
-        """The record of a hold that one number of each balance decides on."""
-        parts = tuple([Part(b.meter, b.span, amount) for b, amount in charged])
-        return Record(ask.event_id, ask.time_us, self._life, ask.request_id, parts).text()
+        """The record of a hold that one number of each balance decides on, as its `text`."""
+        parts = ",".join(
+            [f'["{b.meter}",{b.span[0]},{b.span[1]},{amount}]' for b, amount in charged]
+        )
+        request_id = orjson.dumps(ask.request_id).decode()
+        return f'[{ask.time_us},"{self._life}",{request_id},[{parts}],[],[],[]]'
 
     def waiting(self, hold: Hold) -> tuple[str, str]:
         """Where an open hold waits while there is no document, and how it is told."""
@@ -400,133 +400,3 @@ class SharedAccount:
         if period_us >= now_us - ROWS_KEPT_US:
             return True
         return period_us >= self._accounts.start_of(self.state, meter, now_us)
-
-    def _step(self, written: Document) -> list[Any] | None:
-        """What makes the present document that one; None when it is."""
-        old = self.document
-        to_set: list[str | int] = []
-        gone: list[str] = []
-        for before, after in (
-            (_by_field(old.rows), _by_field(written.rows)),
-            (old.held, written.held),
-            (old.marks, written.marks),
-        ):
-            some, others = changes(before, after)
-            to_set += some
-            gone += others
-        ends_us = self._outside.now_us() + LEASE_US
-        for hold_id, record in written.records.items():
-            if old.records.get(hold_id) is not record:
-                record = written.records[hold_id] = replace(record, ends_us=ends_us)
-                to_set += (f"o|{hold_id}", f"{ends_us} {record.text()}")
-        for entry_id, (ends_us, entry) in written.entries.items():
-            if entry_id not in old.entries:
-                to_set += entry_field(ends_us, entry)
-        gone += [f"e|{entry_id}" for entry_id in old.entries if entry_id not in written.entries]
-        gone += [f"o|{hold_id}" for hold_id in old.records if hold_id not in written.records]
-        if not (to_set or gone):
-            return None
-        to_set += ("x", min([record.ends_us for record in written.records.values()], default=0))
-        return ["write", self.key, old.version, old.terms, to_set, gone]
-
-    def tell_post(
-        self,
-        hold_id: str,
-        seq: int,
-        held: list[tuple[str, int]] | Literal[0],
-        used: list[tuple[str, int]],
-        gauges: list[str],
-    ) -> None:
-        """Post what the journal has as record `seq`; 0: nothing, the hold is given back.
-
-        held 0: as the hold says, whose process has ended.
-        """
-        body = ["post", self.key, hold_id, self._owner, seq, held, used, gauges]
-        if self._unposted:
-            self._unposted.append(body)  # records are posted in their order
-        else:
-            self._post(body)
-
-    def _post(self, body: list[Any]) -> None:
-        def then(reply: Reply) -> None:
-            if reply[0] == 3 and body[4]:
-                self._unposted.append(body)
-                if len(self._unposted) == 1:
-                    self._post_anew()
-
-        self._link.tell(body, (self.key, *body[7]), then)
-
-    def _post_anew(self) -> None:
-        """There is no document any more; the next one tells whether the store had the event."""
-
-        def again(done: asyncio.Future[Any]) -> None:
-            if done.exception() is not None:
-                asyncio.get_running_loop().call_later(AGAIN_S, self._post_anew)
-                return
-            bodies, self._unposted = self._unposted, []
-            for body in bodies:
-                self._post(body)
-
-        self.refresh().add_done_callback(again)
-
-
-def _by_field(rows: Mapping[Row, int]) -> dict[str, int]:
-    return {used_field(*row): used for row, used in rows.items()}
-
-
-class SharedSource:
-    """A BalanceSource: the store, but for what documents have.
-
-    What the store said is kept until the account's terms change: what could change besides
-    is in the document.
-    """
-
-    def __init__(self, store: BalanceSource, accounts: Mapping[str, SharedAccount]) -> None:
-        self._store = store
-        self._accounts = accounts
-        self._plans: Sequence[PlansVersion] | None = None
-
-    def forget(self) -> None:
-        """Everything may have changed."""
-        self._plans = None
-        for shared in self._accounts.values():
-            shared.kept.clear()
-            shared.is_current = False
-
-    def _keep(self, account_id: str, what: str, read: Callable[[str], T]) -> T:
-        shared = self._accounts.get(account_id)
-        if shared is None:
-            return read(account_id)
-        if what not in shared.kept:
-            shared.kept[what] = read(account_id)
-        kept: T = shared.kept[what]
-        return kept
-
-    def balances(self, account_id: str) -> Iterable[BalanceRow]:
-        stored = self._keep(account_id, "balances", lambda a: list(self._store.balances(a)))
-        shared = self._accounts.get(account_id)
-        if shared is None:
-            return stored
-        shared.base = {(row.meter, row.period_us, row.lot): row.used for row in stored}
-        return shared.document.balances(stored)
-
-    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        return self._store.uses(account_id, meter, period_us, bounds)
-
-    def entries(self, account_id: str) -> Sequence[LedgerEntry]:
-        stored = self._keep(account_id, "entries", self._store.entries)
-        shared = self._accounts.get(account_id)
-        if shared is None:
-            return stored
-        shared.stored_entries = frozenset([entry.id for entry in stored])
-        count = shared.stored_entries | shared.over
-        early = [e for _, e in shared.document.entries.values() if e.id not in count]
-        return [*early, *stored]
-
-    def versions(self, account_id: str) -> Sequence[AccountVersion]:
-        return self._keep(account_id, "versions", self._store.versions)
-
-    def plans(self) -> Sequence[PlansVersion]:
-        if self._plans is None:
-            self._plans = self._store.plans()
-        return self._plans

@@ -8,8 +8,8 @@ holds stand in it as records, so that whoever reads it can say what each balance
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -194,3 +194,37 @@ def changes(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[list[str | 
         if old.get(name) != value:
             to_set += (name, value)
     return to_set, [name for name in old if name not in new]
+
+
+def write_step(key: str, old: Document, new: Document, ends_us: int) -> list[Any] | None:
+    """The script's step that makes one document the other; None when they are the same.
+
+    Holds that are new end at `ends_us`, unless they are renewed.
+    """
+    to_set: list[str | int] = []
+    gone: list[str] = []
+    for before, after in (
+        (_by_field(old.rows), _by_field(new.rows)),
+        (old.held, new.held),
+        (old.marks, new.marks),
+    ):
+        some, others = changes(before, after)
+        to_set += some
+        gone += others
+    for hold_id, record in new.records.items():
+        if old.records.get(hold_id) is not record:
+            record = new.records[hold_id] = replace(record, ends_us=ends_us)
+            to_set += (f"o|{hold_id}", f"{ends_us} {record.text()}")
+    for entry_id, (entry_ends_us, entry) in new.entries.items():
+        if entry_id not in old.entries:
+            to_set += entry_field(entry_ends_us, entry)
+    gone += [f"e|{entry_id}" for entry_id in old.entries if entry_id not in new.entries]
+    gone += [f"o|{hold_id}" for hold_id in old.records if hold_id not in new.records]
+    if not (to_set or gone):
+        return None
+    to_set += ("x", min([record.ends_us for record in new.records.values()], default=0))
+    return ["write", key, old.version, old.terms, to_set, gone]
+
+
+def _by_field(rows: Mapping[Row, int]) -> dict[str, int]:
+    return {used_field(*row): used for row, used in rows.items()}

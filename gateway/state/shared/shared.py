@@ -13,12 +13,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gateway.core.ledger import Balance
-from gateway.core.limits import Concurrency, Counter, FixedWindow, RateLimit, TokenBucket
+from gateway.core.limits import Concurrency, Counter
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry
@@ -26,10 +25,11 @@ from gateway.core.waiting import NotLoaded
 from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, Settlement
 from gateway.state.careful import decide
 from gateway.state.memory import MemoryState, subject_of
-from gateway.state.refusal import counter_row, refusal_of
-from gateway.state.shared.account import LEASE_US, Outside, SharedAccount, SharedSource
+from gateway.state.shared.account import LEASE_US, Outside, SharedAccount
 from gateway.state.shared.document import held_field, used_field
+from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
 from gateway.state.shared.link import Link, Overtaken, Reply, StateUnavailable
+from gateway.state.shared.source import SharedSource
 from gateway.state.spending import Spending
 
 FRESH_S = 0.2  # what is told of an account may be so old
@@ -114,7 +114,7 @@ class SharedState(MemoryState):
             reply = await self.link.ask(body, (shared.key, *keys), late)
             kind = reply[0]
             if kind == 1 or kind == 0:
-                _tell_counters(counters, reply[1])
+                tell_counters(counters, reply[1])
                 stands = reply[2]
                 for n, (balance, _) in enumerate(charged):
                     balance.used, balance.held = stands[2 * n], stands[2 * n + 1]
@@ -180,9 +180,9 @@ class SharedState(MemoryState):
                 keys,
                 lambda r: self._untake(ask, limits, keys) if r[0] else None,
             )
-            _tell_counters(counters, reply[1])
+            tell_counters(counters, reply[1])
             if not reply[0]:
-                return _limited(counters, ask.time_us)
+                return refusal_by(counters, ask.time_us)
         try:
             decision = await shared.admit(ask, counters)
         except BaseException:
@@ -212,7 +212,7 @@ class SharedState(MemoryState):
         """The request was let in when nobody waited for that any more."""
         if reply[0] == 1:
             held = [(held_field(ask.account.balances[m]), n) for m, n in ask.charges]
-            shared.tell_post(ask.event_id, 0, held, [], [])
+            shared.posts.tell(ask.event_id, 0, held, [], [])
             if limits:
                 self._untake(ask, limits, keys)
 
@@ -266,7 +266,7 @@ class SharedState(MemoryState):
             counters.append(self._counter(limit, ask))
             key = f"{self._tag}l:{limit.id}:{subject_of(limit, ask)}"
             keys.append(key)
-            limits.append(_limit(limit, key))
+            limits.append(limit_body(limit, key))
         return counters, limits, tuple(keys)
 
     # -- the end of a request -------------------------------------------------
@@ -303,13 +303,13 @@ class SharedState(MemoryState):
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
-            shared.tell_post(id_, seq, [], _used(settlement.postings), gauges)
+            shared.posts.tell(id_, seq, [], _used(settlement.postings), gauges)
             return
         held = [] if id_ in self._local else _held(hold)
         self._local.discard(id_)
         shared.own.pop(id_, None)
         super().settle(hold, settlement)
-        shared.tell_post(id_, seq, held, _used(settlement.postings), gauges)
+        shared.posts.tell(id_, seq, held, _used(settlement.postings), gauges)
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
@@ -323,7 +323,7 @@ class SharedState(MemoryState):
             held = [] if is_local else _held(hold)
             shared.own.pop(id_, None)
             super().release(hold)
-            shared.tell_post(id_, 0, held, [], gauges)
+            shared.posts.tell(id_, 0, held, [], gauges)
         else:
             shared.release(hold)
             if gauges:
@@ -373,35 +373,6 @@ class SharedState(MemoryState):
     def outdate_all(self) -> None:
         """Anything was changed elsewhere."""
         self._source.forget()
-
-
-def _limit(limit: RateLimit, key: str) -> list[Any]:
-    if limit.algorithm == "gcra":
-        return ["g", key, limit.interval_us, limit.interval_us * limit.burst]
-    if limit.algorithm == "fixed_window":
-        return ["w", key, limit.period_us, limit.quota]
-    return ["c", key, LEASE_US, limit.quota]
-
-
-def _tell_counters(counters: Sequence[Counter], figures: list[int]) -> None:
-    """What the server says they stand at."""
-    for n, counter in enumerate(counters):
-        first, second = figures[2 * n], figures[2 * n + 1]
-        if isinstance(counter, TokenBucket):
-            counter.tat_us = first
-        elif isinstance(counter, FixedWindow):
-            counter.end_us, counter.count = first, second
-        elif isinstance(counter, Concurrency):
-            counter.in_flight = first
-
-
-def _limited(counters: list[Counter], now_us: int) -> Refusal:
-    rows = [counter_row(counter, now_us) for counter in counters]
-    if not any(row.refused for row in rows):
-        # It has begun anew since; the one with the least left is told.
-        tightest = min(rows, key=lambda row: row.remaining or 0)
-        rows = [replace(row, refused=True) if row is tightest else row for row in rows]
-    return refusal_of(rows, [], now_us)
 
 
 def _held(hold: Hold) -> list[tuple[str, int]]:

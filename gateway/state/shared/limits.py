@@ -1,0 +1,41 @@
+"""Rate limits as the script takes them, and what it says they stand at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.core.limits import Concurrency, Counter, FixedWindow, RateLimit, TokenBucket
+from gateway.core.refusals import Refusal
+from gateway.state.refusal import counter_row, refusal_of
+from gateway.state.shared.account import LEASE_US
+
+
+def limit_body(limit: RateLimit, key: str) -> list[Any]:
+    if limit.algorithm == "gcra":
+        return ["g", key, limit.interval_us, limit.interval_us * limit.burst]
+    if limit.algorithm == "fixed_window":
+        return ["w", key, limit.period_us, limit.quota]
+    return ["c", key, LEASE_US, limit.quota]
+
+
+def tell_counters(counters: Sequence[Counter], figures: list[int]) -> None:
+    """What the server says they stand at."""
+    for n, counter in enumerate(counters):
+        first, second = figures[2 * n], figures[2 * n + 1]
+        if isinstance(counter, TokenBucket):
+            counter.tat_us = first
+        elif isinstance(counter, FixedWindow):
+            counter.end_us, counter.count = first, second
+        elif isinstance(counter, Concurrency):
+            counter.in_flight = first
+
+
+def refusal_by(counters: list[Counter], now_us: int) -> Refusal:
+    rows = [counter_row(counter, now_us) for counter in counters]
+    if not any(row.refused for row in rows):
+        # It has begun anew since; the one with the least left is told.
+        tightest = min(rows, key=lambda row: row.remaining or 0)
+        rows = [replace(row, refused=True) if row is tightest else row for row in rows]
+    return refusal_of(rows, [], now_us)
