@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.book import StateSettings
 from gateway.journal.shipper import Shipper
@@ -31,7 +31,7 @@ from gateway.store.database import ERRORS, Database
 
 CHANGES_S = 0.3  # how soon another gateway's change is known here
 RENEW_S = LEASE_US / 3 / 1_000_000
-LATE_CHANGES = 1_000  # that may be committed after a later one
+LATE_CHANGES = 100  # that may be committed after a later one
 MEMBER_S = 2  # a gateway that has not been heard for longer is not waited for
 REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
 SHIP_WAIT_S = 3.0  # for what is closed here to be in the store, before an epoch begins
@@ -53,6 +53,14 @@ class Gateway(Protocol):
 
     @property
     def log(self) -> Callable[..., None]: ...
+
+
+class Changed(NamedTuple):
+    """A row of the audit log; `digest` is that of the key that it is about."""
+
+    action: str
+    subject: str
+    digest: bytes | None
 
 
 class Fleet:
@@ -78,10 +86,10 @@ class Fleet:
         self.state = SharedState(store, self.link, tag, journal_id, self)
         self.state.allows = settings.when_away == "allow"
         self._chores: list[asyncio.Task[None]] = []
-        self._seen = (0, 0)  # of the audit log: the last number, and how many before it
+        self._seen: set[int] = set()  # the last numbers of the audit log
 
     async def start(self) -> None:
-        self._seen = await asyncio.to_thread(self._newest_change)
+        await asyncio.to_thread(self._changes)
         self.link.start()
         await self._post_again()
         try:
@@ -254,28 +262,42 @@ class Fleet:
         """Take up what other gateways, or a command line, have changed."""
         while True:
             await asyncio.sleep(CHANGES_S)
-            is_changed = False
             with suppress(*ERRORS, StateUnavailable):  # requests say so where it matters
-                is_changed = await asyncio.to_thread(self._changes)
+                self._take_up(await asyncio.to_thread(self._changes))
             with suppress(StateUnavailable):
                 await self._beat()
-            if is_changed:
-                self._gateway.store.forget()
-                self._gateway.directory.forget_all()
-                self.state.outdate_all()
 
-    def _newest_change(self) -> tuple[int, int]:
+    def _changes(self) -> list[Changed]:
+        """What has come into the audit log since the last time.
+
+        Numbers are given before they are committed, so the last ones are looked at again.
+        """
+        since = max(self._seen, default=0) - LATE_CHANGES
         with closing(self._reader()) as database:
-            sql = "SELECT coalesce(max(id), 0), count(*) FROM audit_log WHERE id > ?"
-            # Numbers are given before they are committed, so the last ones are looked at again.
-            newest, count = database.execute(sql, (self._seen[0] - LATE_CHANGES,)).fetchall()[0]
-        return newest, count
-
-    def _changes(self) -> bool:
-        newest = self._newest_change()
-        found, self._seen = newest != self._seen, newest
+            rows = database.execute(_CHANGED, (since,)).fetchall()
+        found = [Changed(*row[1:]) for row in rows if row[0] not in self._seen]
+        self._seen = {row[0] for row in rows}
         return found
 
+    def _take_up(self, changes: list[Changed]) -> None:
+        directory = self._gateway.directory
+        if changes:
+            self._gateway.store.forget()
+            directory.forget_unknown()
+        for action, subject, digest in changes:
+            if action.startswith("key."):
+                if digest is not None:
+                    directory.forget_key(digest)
+            else:
+                account_id = subject.partition("/")[0]  # of a member
+                directory.forget_accounts({account_id})
+                self.state.outdate(account_id)
+
+
+_CHANGED = """
+    SELECT a.id, a.action, a.subject, k.digest FROM audit_log a
+    LEFT JOIN keys k ON k.id = a.subject AND a.action LIKE 'key.%' WHERE a.id > ? ORDER BY a.id
+"""
 
 _LATER = """
     SELECT e.seq, e.account, e.id, c.meter, c.amount, c.period_us, c.lot FROM events e

@@ -27,7 +27,7 @@ def ask(
     """The document of one operation. Raises Failed."""
     from gateway.cli.office import open_office
 
-    with open_office(config) as office:
+    with open_office(config, reads=method == "GET") as office:
         return office.call(method, path, query=query, body=body)
 
 
@@ -36,7 +36,7 @@ def list_all(config: Path, path: str, query: Mapping[str, str] | None = None) ->
     from gateway.cli.office import open_office
     from gateway.cli.paging import all_items
 
-    with open_office(config) as office:
+    with open_office(config, reads=True) as office:
         return all_items(office, path, query)
 
 

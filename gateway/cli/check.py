@@ -26,12 +26,14 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(short_help="Report every mistake of a configuration.")
 @click.argument("file", type=_FILE, default=Path("config/gateway.yaml"), envvar="TALLYGATE_CONFIG")
+@click.option("--config", type=_FILE, help="The same as FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-def check(file: Path, as_json: bool) -> None:
+def check(file: Path, config: Path | None, as_json: bool) -> None:
     """Report every mistake of FILE at once, as file:line:column.
 
     Exit codes: 0 it can be served (warnings are printed), 1 it cannot.
     """
+    file = config or file
     try:
         loaded = load(file, os.environ)
     except ConfigError as exc:

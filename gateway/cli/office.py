@@ -49,9 +49,11 @@ class Office(Protocol):
 
 
 @contextmanager
-def open_office(config: Path) -> Iterator[Office]:
-    """The office of a configuration. Raises Failed."""
+def open_office(config: Path, *, reads: bool = False) -> Iterator[Office]:
+    """The office of a configuration. `reads`: there must be something. Raises Failed."""
     book = _load(config)
+    if reads:
+        _refuse_nothing(book, config)
     give_up_s = time.monotonic() + WAIT_S
     while True:
         try:
@@ -80,6 +82,19 @@ def _load(config: Path) -> Book:
     except ConfigError as exc:
         lines = "\n".join(map(str, exc.problems))
         raise Failed(f"{config}: the configuration cannot be used\n{lines}") from None
+
+
+def _refuse_nothing(book: Book, config: Path) -> None:
+    """A question put to a folder that no gateway has used is a mistake, and makes nothing."""
+    store = Path(book.store.path)
+    lock = Path(book.data_dir) / "lock"
+    if book.store.url or store.exists() or lock.exists():
+        return
+    raise Failed(
+        f"no gateway has kept anything in {Path(book.data_dir).absolute()} yet: expected"
+        f" {store.name} there. A relative data_dir (in {config}) is looked for from the folder"
+        " that the command is called in"
+    )
 
 
 def _remote(book: Book, locked: DataLocked) -> RemoteOffice | None:

@@ -33,7 +33,7 @@ def usage(account: str, config: Path, as_json: bool) -> None:
     """Show what ACCOUNT has used and has left in its current periods."""
     from gateway.cli.office import open_office
 
-    with open_office(config) as office:
+    with open_office(config, reads=True) as office:
         document = office.call("GET", path_of("usage", account))
     if as_json:
         print_json(document)
@@ -66,7 +66,7 @@ def events(
     from gateway.cli.office import open_office
 
     filters = {name: value for name, value in {**given, "from": from_}.items() if value is not None}
-    with open_office(config) as office:
+    with open_office(config, reads=True) as office:
         if follow and not office.is_live:
             raise Failed("no gateway runs on this data directory: nothing will follow")
         shown, after = _latest(office, filters, limit)
@@ -90,7 +90,7 @@ def audit(config: Path, as_json: bool) -> None:
     """
     from gateway.cli.office import open_office
 
-    with open_office(config) as office:
+    with open_office(config, reads=True) as office:
         document = office.call("GET", "/audit")
     if as_json:
         print_json(document)

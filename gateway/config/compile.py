@@ -65,6 +65,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     identify = compile_identify(draft)
     keys = compile_keys(draft)
     _check_names_once(draft)
+    _check_listeners(draft)
     errors = _errors(draft)
     journal = _journal(draft)
     store = _store(draft)
@@ -218,6 +219,13 @@ def _check_names_once(draft: Draft) -> None:
         draft.expected(("usage_api",), "other paths than those of its statements", below)
     if len(set(draft.config.roles)) < len(draft.config.roles) or not draft.config.roles:
         draft.expected(("roles",), "at least one role, each once")
+
+
+def _check_listeners(draft: Draft) -> None:
+    listeners = draft.config.listeners
+    admin = listeners.admin
+    if admin is not None and admin.address.port and admin.address == listeners.proxy.address:
+        draft.expected(("listeners", "admin"), "another address than the proxy's")
 
 
 def _errors(draft: Draft) -> dict[str, ErrorBody]:

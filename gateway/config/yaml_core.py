@@ -70,14 +70,26 @@ def parse(text: str, file: str, substitute: Substitute, problems: Problems) -> M
     except _TooMuch as exc:
         problems.add(exc.mark, f"expected fewer values, found {exc}")
     except yaml.MarkedYAMLError as exc:
-        what = " ".join(part for part in (exc.problem, exc.context) if part)
         line, column = _syntax_error(text, exc)
+        what = _syntax_text(text, line, exc)
         problems.add(Mark(file, line, column), f"expected YAML, found an error: {what}")
     except yaml.YAMLError as exc:
         line, column = _unreadable(text)
         what = getattr(exc, "reason", None) or str(exc)
         problems.add(Mark(file, line, column), f"expected YAML, found an error: {what}")
     return None
+
+
+def _syntax_text(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
+    """What is wrong, in the parser's words but for the commonest mistakes."""
+    lines = text.splitlines() or [""]
+    here = lines[line - 1]
+    if "\t" in here[: len(here) - len(here.lstrip())]:
+        return "a tab; YAML is indented with spaces"
+    what = " ".join(part for part in (error.problem, error.context) if part)
+    if error.problem and error.problem.startswith("did not find expected"):
+        what += " (is this line indented as far as its neighbours?)"
+    return what
 
 
 def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int]:

@@ -109,6 +109,10 @@ class Directory:
         self._by_digest.pop(digest, None)
         self._unknown.discard(digest)
 
+    def forget_unknown(self) -> None:
+        """Keys that were not there may be there now."""
+        self._unknown.clear()
+
     def forget_accounts(self, account_ids: set[str]) -> None:
         """Let go of callers whose account is no longer live."""
         if account_ids:

@@ -72,6 +72,7 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
             return None
         return await _relay(x, upstream, upload, settle)
     except Unreachable as exc:
+        x.connection.server.proxy.tally.trouble(exc.code, exc)
         return Failure(exc.code, Refusal(exc.code))
     finally:
         x.connection.upstream = None

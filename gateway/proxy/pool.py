@@ -22,10 +22,10 @@ WRITE_BUFFER_HIGH = 256 * 1024  # bytes waiting for a slow backend
 
 
 class Unreachable(Exception):
-    """No connection to the backend; `code` is the refusal it becomes."""
+    """No connection to the backend; `code` is the refusal it becomes, the text says why."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
+    def __init__(self, code: str, upstream: str, why: object) -> None:
+        super().__init__(f"{upstream}: {why}")
         self.code = code
 
 
@@ -58,6 +58,10 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self.upstream.name} open {len(self.open)} idle {len(self.idle)}>"
 
+    @property
+    def _where(self) -> str:
+        return f"{self.upstream.host}:{self.upstream.port}"
+
     def read_deadline(self) -> int:
         """When silence from now on is too long."""
         return self.ticker.now + self._read_ticks
@@ -88,11 +92,16 @@ class Pool:
                 connection = await self._open()
         except TimeoutError as exc:
             busy = len(self.open) >= upstream.max_connections
-            raise Unreachable("upstream_timeout" if busy else "upstream_unreachable") from exc
+            code = "upstream_timeout" if busy else "upstream_unreachable"
+            why = "all connections are busy" if busy else f"no answer from {self._where}"
+            raise Unreachable(code, upstream.name, why) from exc
         except OSError as exc:
-            raise Unreachable("upstream_unreachable") from exc
+            why = exc.strerror or str(exc)
+            raise Unreachable(
+                "upstream_unreachable", upstream.name, f"{self._where}: {why}"
+            ) from exc
         if connection.transport is None:
-            raise Unreachable("upstream_unreachable")
+            raise Unreachable("upstream_unreachable", upstream.name, f"{self._where}: closed")
         connection.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         self.open.add(connection)
         return connection

@@ -108,8 +108,9 @@ class Tally:
 
     def trouble(self, what: str, exc: Exception) -> None:
         """Something behind the gateway does not answer; the log says it once a flush."""
-        if self._log is not None and what not in self._told:
-            self._told.add(what)
+        said = f"{what} {exc}"
+        if self._log is not None and said not in self._told:
+            self._told.add(said)
             self._log(what, level="error", error=str(exc))
 
     def broken_connection(self, exc: Exception) -> None:

@@ -67,6 +67,10 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offline(file: Path) -> Run:
+    """Where a gateway has been, and has kept nothing."""
+    data_dir = file.parent / "data"
+    data_dir.mkdir()
+    (data_dir / "lock").touch(0o600)
     return lambda *arguments: run(file, *arguments)
 
 

@@ -74,6 +74,18 @@ def test_audit_and_events_of_an_empty_store(offline: Run) -> None:
     assert offline("events", "--json").out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments", [["usage", "acme"], ["audit"], ["events"], ["keys", "list"], ["ledger", "acme"]]
+)
+def test_a_question_where_no_gateway_has_been_makes_nothing(
+    file: Path, arguments: list[str]
+) -> None:
+    ran = run(file, *arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert str(file.parent / "data") in ran.err
+    assert not (file.parent / "data").exists()
+
+
 def test_audit_ends_with_1_when_figures_differ(offline: Run, tmp_path: Path) -> None:
     assert offline("accounts", "list").code == 0
     with sqlite3.connect(tmp_path / "data" / "tallygate.db") as store:

@@ -48,6 +48,11 @@ def test_check_of_a_right_file(folder: Folder) -> None:
     )
 
 
+def test_check_takes_the_file_as_the_other_commands_do(folder: Folder) -> None:
+    path = folder.write("c.yaml", ROUTED)
+    assert call(check, "--config", str(path)).stdout == call(check, str(path)).stdout
+
+
 def test_check_names_what_no_route_names(folder: Folder) -> None:
     path = folder.write(
         "c.yaml", BASE + "unmatched: {action: pass, upstream: demo, price: {coins: 0.5}}\n"

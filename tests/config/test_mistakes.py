@@ -14,6 +14,24 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "rotues: []\n",
         ["5:1: expected a known key, found 'rotues' (did you mean routes?)"],
     ),
+    "a tab": (
+        "server:\n\tmax_headers: 1\n",
+        ["6:1: expected YAML, found an error: a tab; YAML is indented with spaces"],
+    ),
+    "two listeners on one address": (
+        "listeners: {proxy: 127.0.0.1:1234, admin: 127.0.0.1:1234}\n",
+        ["5:43: expected another address than the proxy's, found '127.0.0.1:1234'"],
+    ),
+    "a state without a store": (
+        "state: {url: redis://127.0.0.1}\n",
+        ["5:9: expected store.url beside it, found none"
+         " (what gateways share needs a store that they share)"],
+    ),
+    "the URL of something else": (
+        "store: {url: postgresql://127.0.0.1/t}\nstate: {url: http://127.0.0.1:6379}\n",
+        ["6:14: expected a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0,"
+         " found one that begins with 'http'"],
+    ),
     "unknown key": (
         "server:\n  head_timout: 1s\n",
         ["6:3: expected a known key of server, found 'head_timout' (did you mean head_timeout?)"],

@@ -27,6 +27,8 @@ def test_backend_down_is_502(e2e: Stage, who: Caller) -> None:
     assert (answer.status, answer.code) == (502, "upstream_unreachable")
     assert answer.json().keys() >= PROBLEM_FIELDS
     assert_not_charged(e2e, who, "upstream_unreachable", 502)
+    said = [line for line in e2e.gateway.log.splitlines() if "upstream_unreachable" in line]
+    assert "127.0.0.1:" in said[0] and "Connect" in said[0]
 
 
 def test_backend_down_with_a_body_is_502(e2e: Stage, who: Caller) -> None:

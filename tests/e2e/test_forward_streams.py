@@ -23,7 +23,7 @@ MEMORY_MB = 150  # the most that the gateway may ever hold
 LARGE = 200_000_000
 HUGE = [LARGE, pytest.param(2_000_000_000, marks=pytest.mark.slow)]
 # What may stand in the buffers of four sockets and the gateway while nobody reads.
-UNREAD_MAX = 40_000_000
+UNREAD_MAX = 80_000_000
 
 
 def request(who: Caller, method: str, target: str, *lines: str) -> bytes:

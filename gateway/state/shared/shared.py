@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from gateway.core.book import Book
 from gateway.core.ledger import Balance
 from gateway.core.limits import Concurrency, Counter
 from gateway.core.pricing import Charges, Counted
@@ -54,6 +55,10 @@ class SharedState(MemoryState):
         self._gauges: dict[str, list[str]] = {}  # by hold, where there are any
         self._local: set[str] = set()  # holds that the server does not know
         self.allows = True  # what to do while the server is away
+
+    def use(self, book: Book) -> None:
+        super().use(book)
+        self.outdate_all()
 
     def shared(self, state: AccountState) -> SharedAccount:
         found = self._shared.get(state.account.id)
