@@ -260,6 +260,15 @@ class Gateway:
             problems = [str(problem) for problem in exc.problems]
             self.log("reload_refused", level="error", problems=problems)
             return
+        rescaled = [
+            f"meters.{name}.decimals: expected {meter.decimals}, in which its figures are kept,"
+            f" found {book.meters[name].decimals}; give the meter another name"
+            for name, meter in self.book.meters.items()
+            if name in book.meters and book.meters[name].decimals != meter.decimals
+        ]
+        if rescaled:
+            self.log("reload_refused", level="error", problems=rescaled)
+            return
         fixed = ("proxy_listener", "admin_listener", "data_dir", "journal", "store", "state")
         changed = [name for name in fixed if getattr(book, name) != getattr(self.book, name)]
         if changed:

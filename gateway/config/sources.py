@@ -82,6 +82,9 @@ class _Gathering:
             self.broken = True
             return
         self.texts[name] = text
+        if not chain and not _has_content(text):
+            # A file that is being written at this moment is not a gateway without routes.
+            self._problems.expected(Mark(name, 1, 1), "a configuration", "an empty file")
         root = yaml_core.parse(text, name, self._substitute, self._problems)
         if root is None:
             self.broken = True
@@ -197,3 +200,7 @@ def _unite_names(united: Mapping, part: Mapping, problems: Problems) -> None:
 
 def _twice(name: str, again: Mark, first: Mark, problems: Problems) -> None:
     problems.expected(again, "each name once", f"{quoted(name)} again", f"first at {first}")
+
+
+def _has_content(text: str) -> bool:
+    return any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines())

@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import zlib
 from decimal import Decimal
-from email.parser import BytesParser
-from email.policy import HTTP
 from urllib.parse import parse_qs
 from xml.parsers import expat
 
 from gateway.core.figures import Figure, look_up
 from gateway.core.pricing import Unpriceable
+from gateway.proxy.multipart import read_parts
 
 FIELDS_MAX = 1_000  # of a form
 XML_SPACE = b" \t\r\n\xef\xbb\xbf"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a document begins
 URLENCODED = "application/x-www-form-urlencoded"
 # A price that knows one of these need not have a form.
 OTHER_SOURCES = frozenset(("request.json", "request.items", "request.junit"))
@@ -49,7 +49,7 @@ class RequestBody:
         if not self.plain.strip():
             return
         is_xml = any(data.lstrip(XML_SPACE).startswith(b"<") for _, data in self.parts())
-        if "request.junit" in sources and is_xml:
+        if "request.junit" in sources and (is_xml or self.is_multipart):
             self.results()
         elif sources & {"request.json", "request.items"}:
             self.document()
@@ -79,7 +79,7 @@ class RequestBody:
         return self._document
 
     def items(self, figure: Figure) -> int | None:
-        """How many entries the list at the path has."""
+        """How many entries the list at the path has; None where there is no list."""
         found = look_up(self.document(), figure.steps)
         return len(found) if isinstance(found, list) else None
 
@@ -103,6 +103,8 @@ class RequestBody:
     def results(self) -> int | None:
         """Test cases in the JUnit documents of the body; None where there is none."""
         if self._results is None:
+            if any(d[:4].find(b"\0") >= 0 or d[:2] in UTF_16 for _, d in self.parts()):
+                raise Unpriceable("expected documents in UTF-8")
             found = [d for _, d in self.parts() if d.lstrip(XML_SPACE).startswith(b"<")]
             if not found:
                 return None
@@ -114,7 +116,7 @@ class RequestBody:
         if self._parts is None:
             self._parts = [("", self.plain)]
             if self.is_multipart:
-                self._parts = _multipart(self.plain, self.content_type)
+                self._parts = read_parts(self.plain, self.content_type)
         return self._parts
 
 
@@ -194,18 +196,3 @@ def count_results(document: bytes) -> int:
     except expat.ExpatError as exc:
         raise Unpriceable(f"expected a JUnit XML document: {exc}") from None
     return count
-
-
-def _multipart(data: bytes, content_type: str) -> list[tuple[str, bytes]]:
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + data)
-    if not message.is_multipart() or message.defects:
-        raise Unpriceable("expected a whole multipart body")
-    parts: list[tuple[str, bytes]] = []
-    for part in message.iter_parts():
-        name = part.get_param("name", "", header="content-disposition")
-        content = part.get_payload(decode=True)
-        parts.append((str(name), content if isinstance(content, bytes) else b""))
-        if len(parts) > FIELDS_MAX:
-            raise Unpriceable(f"expected at most {FIELDS_MAX} parts")
-    return parts

@@ -301,7 +301,8 @@ def _count(x: Exchange, data: bytes) -> None:
 
 
 def _broken(x: Exchange, upstream: UpstreamConnection) -> str:
-    if x.connection.transport is None or upstream.error in ("", "client_gone"):
+    # Who spoils the rest of its request has gone, as far as the answer is concerned.
+    if x.connection.transport is None or upstream.error in ("", "client_gone", "body_error"):
         return CLIENT_GONE
     return FAILURES.get(upstream.error, UPSTREAM_ERROR)
 

@@ -207,6 +207,7 @@ class Proxy:
             memo is not None
             and memo.raw_headers == message.raw_headers
             and memo.rules is rules
+            and memo.version is message.version
             and self.directory.cached(memo.digest) is memo.caller
         ):
             memo.fill(x)
@@ -226,7 +227,7 @@ class Proxy:
             find_source(x, rules.trusted)
         refusal = identify(x, rules, self.directory, self.failures)
         if refusal is None and x.digest is not None and may_be_kept(x, rules):
-            x.memo = HeadMemo(x, x.digest, message.raw_headers, rules)
+            x.memo = HeadMemo(x, x.digest, message, rules)
             x.connection.memo = x.memo
         return refusal
 

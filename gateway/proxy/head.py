@@ -65,14 +65,27 @@ _MEANINGS: dict[bytes, int] = {
     b"x-http-method-override": DROP,
     b"x-http-method": DROP,
     b"x-method-override": DROP,
+    b"x-method": DROP,
+    b"x-original-method": DROP,
+    b"x-forwarded-method": DROP,
+    # nor one matched on the path or the host
+    b"x-original-url": DROP,
+    b"x-original-uri": DROP,
+    b"x-original-host": DROP,
+    b"x-rewrite-url": DROP,
+    b"x-forwarded-uri": DROP,
+    b"x-forwarded-path": DROP,
+    b"x-host": DROP,
 }
+# What decides how the rest of a request is read.
+_READ_ALWAYS = frozenset((b"cookie", b"content-type", b"content-encoding"))
 
 
 class HeadRules:
     """The header table of one book."""
 
     __slots__ = (
-        "meanings", "folded", "trusted", "hosts", "known_hosts",
+        "meanings", "read", "folded", "trusted", "hosts", "known_hosts",
         "has_bearer", "key_headers", "key_parameters", "cookies",
     )  # fmt: skip
 
@@ -88,11 +101,21 @@ class HeadRules:
         sent = [header for route in book.routes for header, _ in route.send_settings]
         for told in (*book.identify.forward_headers.values(), *sent):
             self.meanings[told.lower().encode()] = DROP
+        self.read = _READ_ALWAYS | headers_read(book)
         # Backends that fold names (CGI, WSGI) must not see an alias of these.
-        self.folded = frozenset(name.translate(_FOLD) for name in self.meanings)
+        self.folded = frozenset(name.translate(_FOLD) for name in (*self.meanings, *self.read))
         self.trusted: tuple[Network, ...] = book.trusted_proxies
         self.known_hosts = book.table.hosts
         self.hosts: dict[bytes, str] = {}  # checked Host values, bounded
+
+
+def headers_read(book: Book) -> frozenset[bytes]:
+    """The request headers, in lower case, that routes and prices look at."""
+    routes = book.routes if book.unmatched is None else (*book.routes, book.unmatched)
+    names = {name for route in routes for name, _ in route.headers}
+    for price in [price for route in routes for price in route.prices.values()]:
+        names |= {f.name for f in price.figures() if f.source == "request.header"}
+    return frozenset(name.lower().encode() for name in names)
 
 
 # CONNECT makes tunnels and TRACE echoes keys; the others are RTSP's and HTTP/2's,
@@ -150,8 +173,9 @@ def _read_headers(
         name = pair[0].lower()
         meaning = meanings.get(name)
         if meaning is None:
-            if (b"_" in name or b"." in name) and name.translate(_FOLD) in rules.folded:
-                continue  # an alias of a name that is ours
+            is_odd = b"_" in name or b"." in name
+            if is_odd and name not in rules.read and name.translate(_FOLD) in rules.folded:
+                continue  # an alias of a name that is ours, or that is looked at
             kept.append(pair)
         elif meaning == HOST:
             if host is not None:
@@ -178,7 +202,7 @@ def _read_headers(
     x.host_header = host.decode("ascii") if host else ""
     x.body_length = _check_framing(length, coding, x.is_http11)
     if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
-        _drop_connection_headers(x, connection)
+        _drop_connection_headers(x, connection, rules)
 
 
 def _read_other(
@@ -219,6 +243,9 @@ def _check_host(host: bytes | None, is_http11: bool, rules: HeadRules) -> str:
         raise Malformed("The Host header is not a host with an optional port.")
     name = host.decode().lower()
     name = name[: name.index("]") + 1] if name[0] == "[" else name.partition(":")[0]
+    name = name.removesuffix(".")  # of the root: the same host
+    if not name or name.endswith("."):
+        raise Malformed("The Host header is not a host with an optional port.")
     if len(rules.hosts) < HOSTS_MAX:
         rules.hosts[host] = name
     return name
@@ -240,10 +267,16 @@ def _check_framing(length: bytes | None, coding: bytes | None, is_http11: bool) 
     return NO_LENGTH
 
 
-def _drop_connection_headers(x: Exchange, connection: bytes) -> None:
-    """Remove what Connection names. What is ours was set apart before."""
+def _drop_connection_headers(x: Exchange, connection: bytes, rules: HeadRules) -> None:
+    """Remove what Connection names. What is ours was set apart before.
+
+    What decided on the request must reach the backend as it was read here.
+    """
     named = {token.strip().lower() for token in connection.split(b",")}
-    x.kept = [pair for pair in x.kept if pair[0].lower() not in named]
+    dropped = {pair[0].lower() for pair in x.kept} & named
+    if not dropped.isdisjoint(rules.read):
+        raise Malformed("Connection names a header that is no matter of one hop.")
+    x.kept = [pair for pair in x.kept if pair[0].lower() not in dropped]
 
 
 def _is_websocket(x: Exchange) -> bool:

@@ -202,14 +202,22 @@ class Measure:
         return _as_json(value)
 
     def number(self, figure: Figure) -> Ratio | None:
-        """An exact quantity; None for what is missing, negative or no number."""
+        """An exact quantity; None for what is missing, and in an answer for what is no number.
+
+        Raises Unpriceable for what a request has there and is no quantity: somebody else
+        may read it as one.
+        """
         count = _COUNTS.get(figure.source)
         if count is not None:
             found = count(self, figure)
             return None if found is None else (found, 1)
         if figure.source == "open.seconds":
             return max(self.ended_us - self.x.time_us, 0), 1_000_000
-        return exact_number(_VALUES[figure.source](self, figure))
+        value = _VALUES[figure.source](self, figure)
+        number = exact_number(value)
+        if number is None and value is not None and figure.at != "answer":
+            raise Unpriceable(f"{figure}: expected a number from 0 to 2^53, in plain digits")
+        return number
 
     def has_failed(self) -> bool:
         """Whether nothing was to be had: a failed backend, or an answer that is no success."""

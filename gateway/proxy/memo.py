@@ -10,13 +10,16 @@ revocation and expiry hold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.core.book import Plan, Route
 from gateway.core.pricing import Charges, Price
 from gateway.proxy.exchange import NO_BODY, Exchange
 from gateway.proxy.head import HeadRules
 from gateway.proxy.limit_set import LimitSet
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
 
 
 class Decided(NamedTuple):
@@ -30,22 +33,20 @@ class Decided(NamedTuple):
     parameters: Mapping[str, str]  # of the route's template, for a measured price
 
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
-
-
 class HeadMemo:
     """What a head came to: everything but its request line."""
 
     __slots__ = (
-        "raw_headers", "rules", "is_http11", "keep_alive", "host", "host_header", "kept",
+        "raw_headers", "rules", "version", "is_http11", "keep_alive", "host", "host_header", "kept",
         "credentials", "cookie", "te_trailers", "digest", "caller", "route", "block",
         "line", "target", "plan", "decided",
     )  # fmt: skip
 
     def __init__(
-        self, x: Exchange, digest: bytes, raw_headers: RawHeaders, rules: HeadRules
+        self, x: Exchange, digest: bytes, message: RawRequestMessage, rules: HeadRules
     ) -> None:
-        self.raw_headers = raw_headers
+        self.raw_headers = message.raw_headers
+        self.version = message.version
         self.rules = rules
         self.is_http11 = x.is_http11
         self.keep_alive = x.keep_alive

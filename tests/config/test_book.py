@@ -28,7 +28,7 @@ MONDAY_US = 345_600_000_000  # 1970-01-05T00:00:00Z
 
 
 def test_an_empty_configuration_has_the_defaults(folder: Folder) -> None:
-    book = folder.load("").book
+    book = folder.load("{}\n").book
     assert book.proxy_listener == Listener("127.0.0.1", 8080)
     assert book.admin_listener == Listener("127.0.0.1", 8081)
     assert (book.data_dir, book.journal.dir) == ("./data", "./data/journal")

@@ -105,7 +105,7 @@ def test_settings_roles_and_money(folder: Folder) -> None:
     assert book.settings["ai"] == Setting("ai", ("on", "off"), "on", "ai", frozenset({"boss"}))
     assert book.settings["quality"].default == "medium"
     assert (book.roles, book.money_rounding) == (("boss", "guest"), "up")
-    book = folder.load("").book
+    book = folder.load("{}\n").book
     assert (book.roles, book.money_rounding) == (("owner", "admin", "member"), "half_up")
 
 
