@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.stores import ALL_KINDS, KINDS, use_kind
+
+# The same examples in every run; `pytest --hypothesis-profile search` looks for others.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(params=KINDS)
