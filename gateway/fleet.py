@@ -64,7 +64,7 @@ class Changed(NamedTuple):
 
 
 class Fleet:
-    """This gateway among those that share its state. Implements state.shared.account.Outside."""
+    """This gateway among those that share its state. Implements state.shared.outside.Outside."""
 
     def __init__(
         self, gateway: Gateway, settings: StateSettings, store: BalanceSource, journal_id: str

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -184,16 +184,22 @@ def parse_address(value: object) -> Address:
     return Address(host, int(port))
 
 
-def parse_database_url(value: str) -> str:
-    """`postgresql://...` with a host and a database; never shows what it is given."""
-    form = "a URL such as postgresql://user:password@127.0.0.1:5432/tallygate"
+def _split_secret_url(value: str, schemes: tuple[str, ...], form: str) -> SplitResult:
+    """Raises Expected, which never shows what it is given: it may have a password."""
     try:
         parts = urlsplit(value)
         _ = parts.port
     except ValueError as exc:
         raise Expected(form, found="one that cannot be read", hint=str(exc)) from None
-    if parts.scheme not in ("postgresql", "postgres"):
+    if parts.scheme not in schemes:
         raise Expected(form, found=f"one that begins with {parts.scheme[:20]!r}")
+    return parts
+
+
+def parse_database_url(value: str) -> str:
+    """`postgresql://...` with a host and a database; never shows what it is given."""
+    form = "a URL such as postgresql://user:password@127.0.0.1:5432/tallygate"
+    parts = _split_secret_url(value, ("postgresql", "postgres"), form)
     if not (parts.hostname or "host=" in parts.query):
         raise Expected(form, found="one without a host")
     if len(parts.path) < 2:
@@ -204,13 +210,7 @@ def parse_database_url(value: str) -> str:
 def parse_state_url(value: str) -> str:
     """`redis://...` or `rediss://...` with a host; never shows what it is given."""
     form = "a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0"
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError as exc:
-        raise Expected(form, found="one that cannot be read", hint=str(exc)) from None
-    if parts.scheme not in ("redis", "rediss"):
-        raise Expected(form, found=f"one that begins with {parts.scheme[:20]!r}")
+    parts = _split_secret_url(value, ("redis", "rediss"), form)
     if not parts.hostname:
         raise Expected(form, found="one without a host")
     if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):

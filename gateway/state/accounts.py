@@ -12,9 +12,17 @@ from __future__ import annotations
 from gateway.core.book import Account, Allowance, Book, Plan
 from gateway.core.ledger import Balance
 from gateway.core.periods import MONTH, Period, Span
-from gateway.core.rows import CAP_MARK, OWN_LOT, AccountVersion, BalanceRow, LedgerEntry
-from gateway.core.terms import Past, Timeline, allowance_in, allowance_of_past, lots_of
+from gateway.core.rows import OWN_LOT, AccountVersion, BalanceRow, LedgerEntry
+from gateway.core.terms import (
+    Past,
+    Timeline,
+    allowance_in,
+    allowance_of_past,
+    lots_of,
+    own_allowance,
+)
 from gateway.state.base import NOTHING, AccountState, BalanceSource, Hold
+from gateway.state.caps import cap_of, stored_of
 from gateway.state.spending import close, forget_old, note_bill, note_closed
 
 # A meter that neither an allowance nor the configuration gives a period.
@@ -113,14 +121,14 @@ class Accounts:
         for meter, balance in list(state.balances.items()):
             balance.end_us = _STALE_US
             balance = self.balance(state, meter, now_us)
-            own = next((a for a in state.plan.allowances if a.meter == meter), None)
+            own = own_allowance(state.plan, meter)
             note_bill(self._source, state, balance, own, now_us, is_new=True)
 
-    def start_of(self, state: AccountState, meter: str, now_us: int) -> int:
-        """When the period began that a meter is in under the terms of now."""
-        own = next((a for a in state.plan.allowances if a.meter == meter), None)
+    def span_of(self, state: AccountState, meter: str, at_us: int) -> Span:
+        """The period that a meter is in at an instant, under the terms of now."""
+        own = own_allowance(state.plan, meter)
         period = own.period if own else self.periods.get(meter, _UNLIMITED_PERIOD)
-        return _span(state.account, period, now_us).start_us
+        return _span(state.account, period, at_us)
 
     def count_closed(self, state: AccountState, now_us: int) -> None:
         """What the periods have added to the month's bill that are not live, or without terms."""
@@ -132,7 +140,7 @@ class Accounts:
 
     def stored(self, state: AccountState, meter: str, period_us: int) -> int:
         """What the source says was used from a period's own lot."""
-        return _stored(list(self._source.balances(state.account.id)), meter, period_us, OWN_LOT)
+        return stored_of(list(self._source.balances(state.account.id)), meter, period_us, OWN_LOT)
 
     # -- balances -----------------------------------------------------------
 
@@ -149,8 +157,7 @@ class Accounts:
         rows = self._rows(state)
         own = [a for a in state.plan.allowances if a.meter == meter]
         last = state.balances.get(meter)
-        period = own[0].period if own else self.periods.get(meter, _UNLIMITED_PERIOD)
-        span = _span(state.account, period, now_us)
+        span = self.span_of(state, meter, now_us)
         if last is not None and now_us < last.span.end_us:
             if not own:
                 span = last.span  # what the plan limits no more is counted on as it was
@@ -161,7 +168,9 @@ class Accounts:
         if balance is not None:
             self._rebind(state, balance, span, own, now_us, rows)
         else:
-            balance = Balance(meter, span, None, used=_stored(rows, meter, span.start_us, OWN_LOT))
+            balance = Balance(
+                meter, span, None, used=stored_of(rows, meter, span.start_us, OWN_LOT)
+            )
             balance.topped_up = self._past(state, meter, rows).topped_up(span.start_us)
             self._bind(state, balance, own, now_us, rows, is_new=True)
             self._succeed(state, balance, last, rows, now_us)
@@ -207,7 +216,7 @@ class Accounts:
             balance.granted, balance.overage, balance.rate, balance.carried = None, False, None, 0
         allowance = own[0] if own else None
         note_bill(self._source, state, balance, allowance, now_us, is_new=is_new)
-        balance.caps = tuple(_cap(state, allowance, now_us, rows) for allowance in own[1:])
+        balance.caps = tuple(cap_of(state, allowance, now_us, rows) for allowance in own[1:])
         self._set_lots(state, balance, now_us)
 
     def _rebind(
@@ -266,7 +275,7 @@ class Accounts:
         if not earlier or balance.used or balance.topped_up:
             note_closed(self._source, state, [balance, *earlier], rows, now_us)
         balance.elder = next((b for b in reversed(earlier) if b.held), None)
-        own = next((a for a in state.plan.allowances if a.meter == balance.meter), None)
+        own = own_allowance(state.plan, balance.meter)
         if own is None:
             return
         if last is not None and last.rollover and last.granted is not None:
@@ -377,30 +386,3 @@ def _back(state: AccountState, meter: str, span: Span) -> Balance | None:
             state.aside = tuple(other for other in state.aside if other is not balance)
             return balance
     return None
-
-
-def _cap(state: AccountState, allowance: Allowance, now_us: int, rows: list[BalanceRow]) -> Balance:
-    """A further allowance of a meter, counted under a name of its own."""
-    key = (allowance.meter, cap_lot(allowance.period))
-    cap = state.caps.get(key)
-    span = _span(state.account, allowance.period, now_us)
-    # A clock that goes back stays in the period it has reached.
-    if cap is None or (cap.span != span and now_us >= cap.span.start_us):
-        used = _stored(rows, allowance.meter, span.start_us, key[1])
-        cap = Balance(allowance.meter, span, None, used=used, lot=key[1])
-        state.caps = {**state.caps, key: cap}
-    cap.granted, cap.status = allowance.amount, allowance.status
-    cap.overage = allowance.on_exhausted == "overage"
-    cap.refresh()
-    return cap
-
-
-def cap_lot(period: Period) -> str:
-    """The lot name under which a further allowance of this period counts."""
-    return f"{CAP_MARK}{period.kind}" + (f"{period.length_us}" if period.length_us else "")
-
-
-def _stored(rows: list[BalanceRow], meter: str, period_us: int, lot: str) -> int:
-    return sum(
-        row.used for row in rows if (row.meter, row.period_us, row.lot) == (meter, period_us, lot)
-    )

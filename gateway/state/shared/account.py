@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -40,35 +40,18 @@ from gateway.state.shared.document import (
     mark_fields,
     read,
     record_of,
+    row_of,
+    row_of_field,
     used_field,
     write_step,
 )
 from gateway.state.shared.link import Link, Reply
+from gateway.state.shared.outside import Outside
 from gateway.state.shared.posts import Posts
 from gateway.state.shared.replay import replay
 
 LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
 ROWS_KEPT_US = 40 * DAY_US  # of periods that are not used any more
-
-
-class Outside(Protocol):
-    """What an account needs that is not the shared state's."""
-
-    async def standing(self, account_id: str) -> list[str | int]:
-        """The fields that a document begins with: rows, and how far each journal is in them."""
-        ...
-
-    async def has_event(self, account_id: str, record: Record) -> bool:
-        """Whether a request that had this hold is in the store."""
-        ...
-
-    def reload(self, account_id: str) -> object:
-        """Read the account's terms anew. Raises NotLoaded."""
-        ...
-
-    def now_us(self) -> int:
-        """As the server's clock has it, as far as that is known."""
-        ...
 
 
 class Job:
@@ -318,8 +301,8 @@ class SharedAccount:
         hold.is_open, hold.ask = True, ask  # until the event is written
         self.posted.add(hold)
         fields = []
-        for meter, amount, period_us, *lot in settlement.postings:
-            row = (meter, period_us, str(lot[0]) if lot else "")
+        for posting in settlement.postings:
+            row, amount = row_of(posting), posting[1]
             self._rows[row] = self._rows.get(row, self.base.get(row, 0)) + amount
             fields.append((used_field(*row), amount))
         known = self._records.pop(ask.event_id, None)
@@ -365,8 +348,7 @@ class SharedAccount:
         self._gone[record.id] = record
         if record.posted and not await self._outside.has_event(self.state.account.id, record):
             for name, amount in record.posted:
-                _, meter, period, lot = name.split("|", 3)
-                document.rows[meter, int(period), lot] -= amount
+                document.rows[row_of_field(name)] -= amount
 
     def _live(self) -> list[Balance]:
         state = self.state
@@ -399,4 +381,4 @@ class SharedAccount:
         now_us = self._outside.now_us()
         if period_us >= now_us - ROWS_KEPT_US:
             return True
-        return period_us >= self._accounts.start_of(self.state, meter, now_us)
+        return period_us >= self._accounts.span_of(self.state, meter, now_us).start_us

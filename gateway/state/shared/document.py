@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.core.ledger import Balance
+from gateway.core.ledger import Balance, Mark
 from gateway.core.periods import Span
 from gateway.core.pricing import Counted, Rule, Tier
 from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry
-from gateway.state.base import AccountState, Hold
+from gateway.state.base import AccountState, Hold, Posting
 
 POSTED = "posted"  # of a hold whose charges are counted, but not yet known to be in the journal
 
@@ -26,6 +26,22 @@ Row = tuple[str, int, str]  # meter, start of the period, lot
 
 def used_field(meter: str, period_us: int, lot: str) -> str:
     return f"u|{meter}|{period_us}|{lot}"
+
+
+def row_of(posting: Posting) -> Row:
+    """The row that a posting is added to."""
+    meter, _, period_us, *lot = posting
+    return meter, period_us, str(lot[0]) if lot else OWN_LOT
+
+
+def row_of_field(name: str) -> Row:
+    """From its `u|...`."""
+    _, meter, period, lot = name.split("|", 3)
+    return meter, int(period), lot
+
+
+def mark_field(balance: Balance, mark: Mark) -> str:
+    return f"m|{balance.meter}|{balance.span[0]}|{mark.at_us}|{int(mark.is_switch)}"
 
 
 def held_field(balance: Balance) -> str:
@@ -140,8 +156,7 @@ def read(flat: list[bytes]) -> Document:
         name, value = flat[n].decode(), flat[n + 1]
         kind, _, rest = name.partition("|")
         if kind == "u":
-            meter, period, lot = rest.split("|", 2)
-            document.rows[meter, int(period), lot] = int(value)
+            document.rows[row_of_field(name)] = int(value)
         elif kind == "h":
             document.held[name] = int(value)
         elif kind == "m":
@@ -169,15 +184,14 @@ def journaled(document: Document) -> dict[Row, int]:
     rows = dict(document.rows)
     for record in document.records.values():
         for name, amount in record.posted:
-            _, meter, period, lot = name.split("|", 3)
-            rows[meter, int(period), lot] -= amount
+            rows[row_of_field(name)] -= amount
     return rows
 
 
 def mark_fields(state: AccountState) -> dict[str, int]:
     """What bills remember, by field."""
     return {
-        f"m|{b.meter}|{b.span[0]}|{mark.at_us}|{int(mark.is_switch)}": mark.used
+        mark_field(b, mark): mark.used
         for b in (*state.balances.values(), *state.aside)
         for mark in b.marks
     }

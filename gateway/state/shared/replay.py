@@ -16,7 +16,7 @@ from gateway.core.limits import RateLimit
 from gateway.state.accounts import Accounts
 from gateway.state.base import AccountState, CarefulHold, Hold
 from gateway.state.careful import needs_of
-from gateway.state.shared.document import Document, Part, Record
+from gateway.state.shared.document import Document, Part, Record, mark_field
 
 UNSHIPPED_US = 10_000_000  # the store may not have it yet, as long as shippers keep up
 
@@ -96,7 +96,7 @@ def _find(accounts: Accounts, state: AccountState, part: Part, at_us: int) -> Ba
 def _recall(document: Document, balance: Balance, now_us: int) -> None:
     """What bills remember was noted by whoever came first, or is only just to be noted."""
     for mark in balance.marks:
-        name = f"m|{balance.meter}|{balance.span.start_us}|{mark.at_us}|{int(mark.is_switch)}"
+        name = mark_field(balance, mark)
         if name in document.marks:
             mark.used = document.marks[name]
         elif mark.at_us > now_us - UNSHIPPED_US:

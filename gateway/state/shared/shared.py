@@ -26,10 +26,11 @@ from gateway.core.waiting import NotLoaded
 from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, Settlement
 from gateway.state.careful import decide
 from gateway.state.memory import MemoryState, subject_of
-from gateway.state.shared.account import LEASE_US, Outside, SharedAccount
-from gateway.state.shared.document import held_field, used_field
+from gateway.state.shared.account import LEASE_US, SharedAccount
+from gateway.state.shared.document import held_field, row_of, used_field
 from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
 from gateway.state.shared.link import Link, Overtaken, Reply, StateUnavailable
+from gateway.state.shared.outside import Outside
 from gateway.state.shared.source import SharedSource
 from gateway.state.spending import Spending
 
@@ -114,7 +115,6 @@ class SharedState(MemoryState):
                 return await self._admit_carefully(ask, shared)
             counters, limits, keys = self._limits(ask)
             body = self._hold_step(ask, shared, charged, limits)
-            id_ = ask.event_id
             late = partial(self._too_late, shared, ask, limits, keys)
             reply = await self.link.ask(body, (shared.key, *keys), late)
             kind = reply[0]
@@ -125,9 +125,7 @@ class SharedState(MemoryState):
                     balance.used, balance.held = stands[2 * n], stands[2 * n + 1]
             if kind == 1:
                 hold = Hold(ask.account, charged, counters, [], ask)
-                gauges = [limit[1] for limit in limits if limit[0] == "c"]
-                if gauges:
-                    self._gauges[id_] = gauges
+                self._note_gauges(ask, limits)
                 return self._begun(hold, ask)
             if kind == 0:
                 decision = decide(ask, counters, charged, self._accounts)
@@ -198,10 +196,14 @@ class SharedState(MemoryState):
             if limits:
                 self._untake(ask, limits, keys)
             return decision
+        self._note_gauges(ask, limits)
+        return decision
+
+    def _note_gauges(self, ask: Ask, limits: list[list[Any]]) -> None:
+        """Limits of requests in flight, to be given back when it ends."""
         gauges = [limit[1] for limit in limits if limit[0] == "c"]
         if gauges:
             self._gauges[ask.event_id] = gauges
-        return decision
 
     def _untake(self, ask: Ask, limits: list[list[Any]], keys: tuple[str, ...]) -> None:
         self.link.tell(["untake", ask.event_id, limits], keys)
@@ -238,17 +240,11 @@ class SharedState(MemoryState):
         is_fresh = shared.is_current and time.monotonic() - shared.read_s < FRESH_S
         if self.link.failure or is_fresh:
             return
-        answer: Future[None] = Future()
-        refreshed = shared.refresh()
-        refreshed.add_done_callback(lambda _: answer.set_result(None))
-        raise NotLoaded(answer)
+        raise _not_before(shared.refresh())
 
     def take_back(self, state: AccountState, entry: LedgerEntry) -> None:
         """Raises NotLoaded: it is asked again until `has_entry`, or until there is no room."""
-        answer: Future[None] = Future()
-        done = self.shared(state).take_back(entry)
-        done.add_done_callback(lambda _: answer.set_result(None))
-        raise NotLoaded(answer)
+        raise _not_before(self.shared(state).take_back(entry))
 
     def apply_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """It is in the store: everybody reads it there before the next decision."""
@@ -380,13 +376,17 @@ class SharedState(MemoryState):
         self._source.forget()
 
 
+def _not_before(done: asyncio.Future[Any]) -> NotLoaded:
+    """For whoever waits in another thread."""
+    answer: Future[None] = Future()
+    done.add_done_callback(lambda _: answer.set_result(None))
+    return NotLoaded(answer)
+
+
 def _held(hold: Hold) -> list[tuple[str, int]]:
     return [(held_field(balance), amount) for balance, amount in hold.reserved if amount]
 
 
 def _used(postings: Sequence[Posting]) -> list[tuple[str, int]]:
     """Fields of the document, and what is added to them."""
-    found = []
-    for meter, amount, period_us, *lot in postings:
-        found.append((used_field(meter, period_us, str(lot[0]) if lot else ""), amount))
-    return found
+    return [(used_field(*row_of(posting)), posting[1]) for posting in postings]
