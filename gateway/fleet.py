@@ -20,8 +20,7 @@ from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource, Posting
-from gateway.state.shared.account import LEASE_US
-from gateway.state.shared.document import Document, Record, read, used_field
+from gateway.state.shared.document import LEASE_US, Document, Record, read, used_field
 from gateway.state.shared.link import Link, StateUnavailable, posted_key
 from gateway.state.shared.shared import SharedState
 from gateway.store.backend import Backend
@@ -224,7 +223,7 @@ class Fleet:
             await asyncio.wait_for(asyncio.wrap_future(shipped), SHIP_WAIT_S)
         except TimeoutError:
             raise StateUnavailable("the journal could not be shipped to the store") from None
-        for key, hold in self.state.waiting():
+        for key, hold in self.state.waiting(rebuild):
             await command("RPUSH", key, hold)
             await command("PEXPIRE", key, LEASE_US // 1000)
         await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)

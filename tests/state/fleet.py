@@ -162,7 +162,7 @@ class Fleet(Stage):
         redis = self.processes[0].redis._redis
         key = f"{self.tag}a:acme"
         for name, value in (await redis.hgetall(key)).items():
-            if name.startswith(b"o|"):
+            if name.startswith((b"o|", b"j|")):
                 _, _, text = value.partition(b" ")
                 await redis.hset(key, mapping={name: b"1 " + text, "x": 1})
 

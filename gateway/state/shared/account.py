@@ -10,13 +10,12 @@ written; the copy is never ahead of the document but for what is being written.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from gateway.core.counting import move
 from gateway.core.ledger import Balance
@@ -32,9 +31,11 @@ from gateway.state.careful import decide
 from gateway.state.memory import MemoryState
 from gateway.state.refusal import counter_row
 from gateway.state.shared.document import (
+    LEASE_US,
     Document,
     Record,
     Row,
+    StakeRow,
     held_field,
     held_fields,
     mark_fields,
@@ -47,10 +48,10 @@ from gateway.state.shared.document import (
 )
 from gateway.state.shared.link import Link, Reply
 from gateway.state.shared.outside import Outside
-from gateway.state.shared.posts import Posts
+from gateway.state.shared.posts import Ended, Posts
 from gateway.state.shared.replay import replay
+from gateway.state.shared.stake import Form, Stake, StakeHold, waiting_body
 
-LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
 ROWS_KEPT_US = 40 * DAY_US  # of periods that are not used any more
 
 
@@ -71,7 +72,7 @@ class SharedAccount:
         "state", "key", "document", "is_current", "read_s", "own", "posted", "base", "over",
         "stored_entries", "kept", "_memory", "_accounts", "_link", "_waiting_key", "_owner",
         "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone", "_entries",
-        "posts",
+        "posts", "stake", "forms", "_stakes", "_ended", "_gone_stakes", "_lives",
     )  # fmt: skip
 
     def __init__(
@@ -82,10 +83,12 @@ class SharedAccount:
         link: Link,
         tag: str,
         owner: str,
-        life: int,
+        life: str,
         outside: Outside,
     ) -> None:
-        """`owner` is this gateway's journal; `life` tells its processes apart."""
+        """`owner` is this gateway's journal; all that this process holds is of lives that begin
+        with `life`, which begins with the owner.
+        """
         self.state = state
         self.key = f"{tag}a:{state.account.id}"
         self.document = Document()
@@ -97,17 +100,23 @@ class SharedAccount:
         self._memory = memory
         self._accounts = accounts
         self._link = link
-        self._waiting_key = f"{tag}w:{state.account.id}"
+        self._waiting_key = f"{tag}w:{state.account.id}:"  # and the epoch
         self._owner = owner
-        self._life = f"{owner}/{life}"
+        self._life = life
         self._outside = outside
         self.posts = Posts(link, self.key, owner, self.refresh)
+        self._lives = itertools.count()
+        self.stake = Stake(f"{life}{next(self._lives)}")
+        self.forms: dict[tuple[Any, ...], Form] = {}  # of the copy as it is
         self._jobs: deque[Job] = deque()
         self._task: asyncio.Task[None] | None = None
         self._found: Document | None = None  # read, and not yet replayed
         self._rows: dict[Row, int] = {}  # as they are to be written
         self._records: dict[str, Record] = {}
+        self._stakes: dict[str, StakeRow] = {}
+        self._ended: list[Stake] = []  # one for each hold that is none of it any more
         self._gone: dict[str, Record] = {}
+        self._gone_stakes: set[str] = set()
         self._entries: dict[str, tuple[int, LedgerEntry]] = {}
         self.stored_entries: frozenset[str] = frozenset()  # ids, as they were read last
         self.kept: dict[str, Any] = {}  # answers of the store
@@ -150,7 +159,7 @@ class SharedAccount:
         def run() -> None:
             hold.is_open, hold.ask = True, ask
             MemoryState.release(self._memory, hold)
-            self._records.pop(ask.event_id, None)
+            self._forget(hold, ask)
 
         job = self._queue(Job(run, lambda: None, ""))
         job.add_done_callback(lambda _: self.own.pop(ask.event_id, None))
@@ -216,6 +225,9 @@ class SharedAccount:
             await self._read()
         self._rows = dict(self.document.rows)
         self._records = {k: r for k, r in self.document.records.items() if k not in self._gone}
+        stakes = self.document.stakes
+        self._stakes = {k: row for k, row in stakes.items() if k not in self._gone_stakes}
+        self._ended = []
         self._entries = {
             k: e
             for k, e in self.document.entries.items()
@@ -234,7 +246,9 @@ class SharedAccount:
             return None
         written.version = str(reply[1])
         self.document = written
-        self._gone = {}
+        for stake in self._ended:
+            stake.count -= 1
+        self._gone, self._gone_stakes = {}, set()
         return results
 
     def _undo(self, jobs: Iterable[Job]) -> None:
@@ -246,7 +260,7 @@ class SharedAccount:
         """What was written is held for requests that were told no."""
         if reply[0] == 1:
             for hold_id in ids:
-                self.posts.tell(hold_id, 0, [], [], [])
+                self.posts.tell(Ended(hold_id, 0, [], []))
 
     # -- on the copy ----------------------------------------------------------
 
@@ -278,20 +292,29 @@ class SharedAccount:
             self._accounts.apply_entry(self.state, entry)
             self._entries[entry.id] = (self._outside.now_us() + LEASE_US, entry)
 
-    def plain_text(self, ask: Ask, charged: list[tuple[Balance, int]]) -> str:
-        """The record of a hold that one number of each balance decides on, as its `text`."""
-        parts = ",".join(
-            [f'["{b.meter}",{b.span[0]},{b.span[1]},{amount}]' for b, amount in charged]
-        )
-        request_id = orjson.dumps(ask.request_id).decode()
-        return f'[{ask.time_us},"{self._life}",{request_id},[{parts}],[],[],[]]'
+    def waiting(self) -> list[list[Any]]:
+        """Open holds, as they wait while there is no document (run.lua: open).
 
-    def waiting(self, hold: Hold) -> tuple[str, str]:
-        """Where an open hold waits while there is no document, and how it is told."""
-        record = record_of(hold, self._life)
-        held = [(held_field(balance), amount) for balance, amount in hold.reserved]
-        told = [record.id, LEASE_US, record.text(), held]
-        return self._waiting_key, orjson.dumps(told).decode()
+        What is in the stake is in a new one from now on.
+        """
+        found = []
+        staked = []
+        for hold in self.own.values():
+            if isinstance(hold, StakeHold):
+                staked.append(hold)
+            elif hold.ask is not None:
+                record = record_of(hold, self._life)
+                held = [(held_field(balance), amount) for balance, amount in hold.reserved]
+                found.append([f"o|{record.id}", LEASE_US, record.text(), held])
+        if staked:
+            self.renew_stake()
+            found.append(waiting_body(staked, self.stake))
+        return found
+
+    def renew_stake(self) -> None:
+        """The stake was let go of; who holds something of it knows that one."""
+        self.stake = Stake(f"{self._life}{next(self._lives)}")
+        self.forms.clear()
 
     def _settle(
         self, hold: Hold, ask: Ask, charges: Charges, counted: tuple[Counted, ...]
@@ -305,11 +328,20 @@ class SharedAccount:
             row, amount = row_of(posting), posting[1]
             self._rows[row] = self._rows.get(row, self.base.get(row, 0)) + amount
             fields.append((used_field(*row), amount))
-        known = self._records.pop(ask.event_id, None)
-        record = known or record_of(hold, self._life)
+        record = self._forget(hold, ask) or record_of(hold, self._life)
         if fields:
             self._records[ask.event_id] = replace(record, posted=tuple(fields), ends_us=0)
         return settlement
+
+    def _forget(self, hold: Hold, ask: Ask) -> Record | None:
+        """The document is not to hold it any more; its record, where it had one."""
+        if not isinstance(hold, StakeHold):
+            return self._records.pop(ask.event_id, None)
+        row = self._stakes.get(hold.stake.life)
+        if row is not None:
+            self._stakes[hold.stake.life] = row.without(hold.form.parts)
+            self._ended.append(hold.stake)
+        return None
 
     # -- the document ---------------------------------------------------------
 
@@ -321,8 +353,8 @@ class SharedAccount:
             reply = await self._link.ask(["look", self.key], (self.key,))
             if reply[0] == 3:
                 fields = await self._outside.standing(account_id)
-                keys = (self.key, self._waiting_key)
-                reply = await self._link.ask(["open", *keys, fields], keys)
+                body = ["open", self.key, self._waiting_key, fields]
+                reply = await self._link.ask(body, (self.key,))
             document = read(reply[1])
         if not self.document.rows.keys() <= document.rows.keys():
             self.kept.clear()  # what has gone from here is the store's now
@@ -332,16 +364,27 @@ class SharedAccount:
         now_us = self._outside.now_us()
         self._gone = {}
         for hold_id, record in document.records.items():
-            is_left = record.owner != self._life and record.owner.startswith(self._owner)
+            is_left = self._is_left(record.owner)
             if (record.ends_us < now_us or is_left) and hold_id not in self.own:
                 await self._let_go(document, record)
+        self._gone_stakes = {
+            life
+            for life, stake in document.stakes.items()
+            if life != self.stake.life and (stake.ends_us < now_us or self._is_left(life))
+        }
         self.over = {k for k, (ends_us, _) in document.entries.items() if ends_us < now_us}
         left = {k: r for k, r in document.records.items() if k not in self._gone}
         self.document = document
-        replayed = replace(document, records=left)
+        stakes = {k: row for k, row in document.stakes.items() if k not in self._gone_stakes}
+        replayed = replace(document, records=left, stakes=stakes)
         replay(self._accounts, self.state, replayed, self.own, now_us)
+        self.forms.clear()
         self.is_current = True
         self.read_s = time.monotonic()
+
+    def _is_left(self, life: str) -> bool:
+        """Whether it is of an earlier process of this gateway."""
+        return life.startswith(f"{self._owner}/") and not life.startswith(self._life)
 
     async def _let_go(self, document: Document, record: Record) -> None:
         """A process has ended without a word: what it held is free, what it posted is asked for."""
@@ -372,7 +415,8 @@ class SharedAccount:
         marks |= mark_fields(self.state)
         return Document(
             *(document.version, document.terms, rows, held, marks),
-            *(self._records, self._entries),
+            *(self._records, {k: row for k, row in self._stakes.items() if row.count > 0}),
+            self._entries,
         )
 
     def _is_recent(self, row: Row) -> bool:

@@ -19,6 +19,7 @@ from gateway.core.pricing import Counted, Rule, Tier
 from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry
 from gateway.state.base import AccountState, Hold, Posting
 
+LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
 POSTED = "posted"  # of a hold whose charges are counted, but not yet known to be in the journal
 
 Row = tuple[str, int, str]  # meter, start of the period, lot
@@ -46,6 +47,19 @@ def mark_field(balance: Balance, mark: Mark) -> str:
 
 def held_field(balance: Balance) -> str:
     return f"h|{balance.meter}|{balance.span[0]}|{balance.lot}"
+
+
+def stake_field(life: str) -> str:
+    return f"j|{life}"
+
+
+def part_field(life: str, part: str) -> str:
+    """What a stake holds of one meter's period."""
+    return f"k|{life}|{part}"
+
+
+def part_name(meter: str, span: Span) -> str:
+    return f"{meter}|{span[0]}|{span[1]}"
 
 
 class Part(NamedTuple):
@@ -128,6 +142,23 @@ def record_of(hold: Hold, owner: str) -> Record:
     return Record(ask.event_id, ask.time_us, owner, ask.request_id, parts, counted, caps)
 
 
+@dataclass(frozen=True, slots=True)
+class StakeRow:
+    """What one process holds in sum, of requests on which one number of each balance decided."""
+
+    since_us: int  # when the first of them came
+    count: int  # of requests
+    ends_us: int
+    parts: Mapping[tuple[str, Span], int] = field(default_factory=dict)
+
+    def without(self, parts: Iterable[Part]) -> StakeRow:
+        """One request less."""
+        left = dict(self.parts)
+        for meter, span, amount, _ in parts:
+            left[meter, span] = left.get((meter, span), 0) - amount
+        return replace(self, count=self.count - 1, parts=left)
+
+
 @dataclass(slots=True)
 class Document:
     """As it was read, or written, last. `version` and `terms` are told back as they came."""
@@ -138,6 +169,7 @@ class Document:
     held: dict[str, int] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    stakes: dict[str, StakeRow] = field(default_factory=dict)  # by the life they are of
     # What is being taken back, by entry, and until when: it counts before it is in the store.
     entries: dict[str, tuple[int, LedgerEntry]] = field(default_factory=dict)
     # By journal: its last record that is counted here. Kept by the script.
@@ -152,6 +184,7 @@ class Document:
 def read(flat: list[bytes]) -> Document:
     """From the reply of HGETALL."""
     document = Document()
+    parts: dict[str, dict[tuple[str, Span], int]] = {}
     for n in range(0, len(flat), 2):
         name, value = flat[n].decode(), flat[n + 1]
         kind, _, rest = name.partition("|")
@@ -163,6 +196,12 @@ def read(flat: list[bytes]) -> Document:
             document.marks[name] = int(value)
         elif kind == "o":
             document.records[rest] = read_record(rest, value.decode())
+        elif kind == "j":
+            ends_us, since_us, count = map(int, value.split())
+            document.stakes[rest] = StakeRow(since_us, count, ends_us, parts.setdefault(rest, {}))
+        elif kind == "k":
+            life, meter, start, end = rest.rsplit("|", 3)
+            parts.setdefault(life, {})[meter, Span(int(start), int(end))] = int(value)
         elif kind == "e":
             ends, _, text = value.decode().partition(" ")
             document.entries[rest] = (int(ends), LedgerEntry(*orjson.loads(text)))
@@ -201,7 +240,21 @@ def held_fields(balances: Iterable[Balance]) -> dict[str, int]:
     return {held_field(balance): balance.held for balance in balances}
 
 
-def changes(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[list[str | int], list[str]]:
+def stake_fields(stakes: Mapping[str, StakeRow]) -> dict[str, int | str]:
+    found: dict[str, int | str] = {}
+    for life, stake in stakes.items():
+        found[stake_field(life)] = f"{stake.ends_us} {stake.since_us} {stake.count}"
+        found |= {
+            part_field(life, part_name(meter, span)): amount
+            for (meter, span), amount in stake.parts.items()
+            if amount
+        }
+    return found
+
+
+def changes(
+    old: Mapping[str, int | str], new: Mapping[str, int | str]
+) -> tuple[list[str | int], list[str]]:
     """What is to be set, flat, and which fields are to go."""
     to_set: list[str | int] = []
     for name, value in new.items():
@@ -221,6 +274,7 @@ def write_step(key: str, old: Document, new: Document, ends_us: int) -> list[Any
         (_by_field(old.rows), _by_field(new.rows)),
         (old.held, new.held),
         (old.marks, new.marks),
+        (stake_fields(old.stakes), stake_fields(new.stakes)),
     ):
         some, others = changes(before, after)
         to_set += some
@@ -236,7 +290,9 @@ def write_step(key: str, old: Document, new: Document, ends_us: int) -> list[Any
     gone += [f"o|{hold_id}" for hold_id in old.records if hold_id not in new.records]
     if not (to_set or gone):
         return None
-    to_set += ("x", min([record.ends_us for record in new.records.values()], default=0))
+    ends = [record.ends_us for record in new.records.values()]
+    ends += [stake.ends_us for stake in new.stakes.values()]
+    to_set += ("x", min(ends, default=0))
     return ["write", key, old.version, old.terms, to_set, gone]
 
 

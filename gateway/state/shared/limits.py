@@ -9,7 +9,7 @@ from typing import Any
 from gateway.core.limits import Concurrency, Counter, FixedWindow, RateLimit, TokenBucket
 from gateway.core.refusals import Refusal
 from gateway.state.refusal import counter_row, refusal_of
-from gateway.state.shared.account import LEASE_US
+from gateway.state.shared.document import LEASE_US
 
 
 def limit_body(limit: RateLimit, key: str) -> list[Any]:

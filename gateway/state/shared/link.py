@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import orjson
 
@@ -36,6 +36,10 @@ class Overtaken(StateUnavailable):
     """It answers, but others have changed the account each time."""
 
 
+class Restarted(StateUnavailable):
+    """Another process of the server answers now. Told once; nothing was done."""
+
+
 class EpochLost(Exception):
     """Nothing was done: the group is not what it was. `found` is its epoch, "" for none."""
 
@@ -48,18 +52,86 @@ class Server(Protocol):
     """What is asked of the client library (servers.py)."""
 
     async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
-        """Call the script. Raises StateUnavailable."""
+        """Call the script. Raises StateUnavailable, Restarted."""
         ...
 
 
-class Step(NamedTuple):
-    """`body` as the script takes it. `reply` None: it is told, nobody waits."""
+class Step(Protocol):
+    """What the line takes: told to the script as JSON, once, and later what it said."""
 
-    body: list[Any]
-    keys: tuple[str, ...]
-    reply: asyncio.Future[Reply] | None
-    # When the reply comes and nobody waits for it any more.
-    late: Then | None = None
+    # Whether somebody waits for the reply; what is only told is kept while the server is away.
+    is_asked: bool
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that it reads and writes."""
+        ...
+
+    def encode(self) -> bytes:
+        """Its JSON. From now on nothing may be added to it."""
+        ...
+
+    def done(self, reply: Reply) -> None: ...
+
+    def fail(self, error: StateUnavailable) -> None:
+        """Nobody is to wait any more; it may be done all the same."""
+        ...
+
+
+class Asked:
+    """One step that somebody waits for; `late` hears the reply when nobody does any more."""
+
+    __slots__ = ("body", "keys", "reply", "late")
+
+    is_asked = True
+
+    def __init__(
+        self,
+        body: list[Any],
+        keys: tuple[str, ...],
+        reply: asyncio.Future[Reply],
+        late: Then | None,
+    ) -> None:
+        self.body = body
+        self.keys = keys
+        self.reply = reply
+        self.late = late
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self.body)
+
+    def done(self, reply: Reply) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
+        elif self.late is not None:
+            self.late(reply)
+
+    def fail(self, error: StateUnavailable) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class Told:
+    """One step whose reply nobody waits for."""
+
+    __slots__ = ("body", "keys", "then")
+
+    is_asked = False
+
+    def __init__(self, body: list[Any], keys: tuple[str, ...], then: Then | None) -> None:
+        self.body = body
+        self.keys = keys
+        self.then = then
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self.body)
+
+    def done(self, reply: Reply) -> None:
+        if self.then is not None:
+            self.then(reply)
+
+    def fail(self, error: StateUnavailable) -> None:
+        pass
 
 
 def posted_key(tag: str, worker: str) -> str:
@@ -96,7 +168,7 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self.failure = ""  # why the server is away; "" while it is not
         self.failed_s = 0.0
-        self.dropped = 0  # steps that were told and could not be kept
+        self.dropped = 0  # steps that were told and could not be kept while it was away
         self.on_time: Callable[[int, int], None] = lambda now_us, took_us: None
 
     def start(self) -> None:
@@ -114,21 +186,47 @@ class Link:
     def waiting(self) -> int:
         return len(self._queue) + len(self._sent)
 
+    @property
+    def epoch(self) -> str:
+        """The one that was found last; "" before that."""
+        return self._epoch
+
+    @property
+    def may_join(self) -> bool:
+        """Whether a step that was put and is not sent may still be added to.
+
+        All that waits then goes in one batch, so records are told in their order.
+        """
+        return len(self._queue) < STEPS_PER_BATCH
+
     async def ask(self, body: list[Any], keys: tuple[str, ...], late: Then | None = None) -> Reply:
         """The reply of a step. Raises StateUnavailable; `late` hears what comes of it then."""
-        if self.failure:
-            raise StateUnavailable(self.failure)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._queue.append(Step(body, keys, reply, late))
-        self._wake.set()
+        self.put(Asked(body, keys, reply, late))
         return await reply
 
     def tell(self, body: list[Any], keys: tuple[str, ...], then: Then | None = None) -> None:
         """A step whose reply nobody waits for; it is kept while the server is away."""
-        if len(self._queue) >= KEPT_MAX:
+        self.put(Told(body, keys, then))
+
+    def put(self, step: Step) -> bool:
+        """The next step; False when it could not be kept.
+
+        Raises StateUnavailable where somebody waits for it and the server is away.
+        """
+        if step.is_asked:
+            if self.failure:
+                raise StateUnavailable(self.failure)
+        elif len(self._queue) >= KEPT_MAX:
             self.dropped += 1
-            return
-        self._queue.append(Step(body, keys, None, then))
+            return False
+        self._queue.append(step)
+        self._wake.set()
+        return True
+
+    def put_back(self, steps: Iterable[Step]) -> None:
+        """Steps that are to go before all that wait, in their order."""
+        self._queue.extendleft(reversed(list(steps)))
         self._wake.set()
 
     # -- the line -------------------------------------------------------------
@@ -147,12 +245,15 @@ class Link:
         steps = self._sent
         self._batch += 1
         keys = list(dict.fromkeys([key for step in steps for key in step.keys]))
-        body = orjson.dumps([step.body for step in steps])
+        body = b"[%b]" % b",".join([step.encode() for step in steps])
         is_again = False
         while True:
             began_s = time.monotonic()
             try:
                 now_us, replies = await self._call(keys, body)
+            except Restarted:
+                self._epoch = ""
+                continue
             except StateUnavailable as error:
                 if not is_again:
                     # A connection that was kept tells of a restart only when it is used.
@@ -169,10 +270,7 @@ class Link:
         self.on_time(now_us, int((time.monotonic() - began_s) * 1e6))
         self._sent = []
         for step, reply in zip(steps, replies, strict=True):
-            if step.reply is not None and not step.reply.done():
-                step.reply.set_result(reply)
-            elif step.late is not None:
-                step.late(reply)
+            step.done(reply)
 
     async def _call(self, keys: list[str], body: bytes) -> tuple[int, list[Reply]]:
         arguments = (self._epoch, self._batch, body, self._now_us())
@@ -182,7 +280,12 @@ class Link:
         return reply[0], reply[1]
 
     async def _adopt(self, found: str) -> None:
-        """Go on with the epoch that there is, or with a new one when the group was lost."""
+        """Go on with the epoch that there is, or with a new one when the group was lost.
+
+        What could not be kept is not known there: it has to be begun anew.
+        """
+        if self.dropped:
+            found, self.dropped = "", 0
         try:
             self._epoch = await asyncio.wait_for(self._renew_epoch(found), EPOCH_WAIT_S)
         except (StateUnavailable, TimeoutError) as error:
@@ -195,8 +298,8 @@ class Link:
             self.failed_s = time.monotonic()
         self.failure = failure
         self._epoch = ""  # it may be another server that answers next: its epoch is looked at
+        error = StateUnavailable(failure)
         for step in (*self._sent, *self._queue):
-            if step.reply is not None and not step.reply.done():
-                step.reply.set_exception(StateUnavailable(failure))
+            step.fail(error)
         # Asked and not sent: nothing can come of it any more.
-        self._queue = deque(step for step in self._queue if step.reply is None)
+        self._queue = deque(step for step in self._queue if not step.is_asked)

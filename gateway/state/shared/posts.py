@@ -1,69 +1,183 @@
-"""Posts of one account: what this gateway's journal says, told in the order of its records."""
+"""What is over, of one account: told in the order of this gateway's journal, each once.
+
+Question: what do these requests come to? All that end until the next call of the script
+are told in one step. The script counts what is after the last record that it knows of
+this journal, so nothing may be told before what was recorded earlier: what finds no
+document waits, and all that comes later behind it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from gateway.state.shared.link import Link, Reply
+import orjson
+
+from gateway.state.shared.document import part_field
+from gateway.state.shared.link import Link, Reply, StateUnavailable
+from gateway.state.shared.stake import NO_DOCUMENT, ONE_BY_ONE, Form, Stake
 
 AGAIN_S = 0.5
 
-Parts = list[tuple[str, int]]  # fields of the document, and amounts
+Parts = Sequence[tuple[str, int]]  # fields of the document, and amounts
+NOTHING: Parts = ()
+
+
+class Ended(NamedTuple):
+    """A request that is over, as the journal has it in record `seq`; 0: nothing of it was."""
+
+    hold_id: str
+    seq: int
+    used: Parts | None  # None: what its form says
+    gauges: list[str]  # keys of limits of requests in flight
+    held: Parts = NOTHING  # of a hold of its own
+    stake: Stake | None = None  # where it was held, and as what
+    form: Form | None = None
+
+
+class Give:
+    """Some that are over. Implements link.Step."""
+
+    __slots__ = ("_posts", "ended", "is_sent")
+
+    is_asked = False
+
+    def __init__(self, posts: Posts, ended: list[Ended]) -> None:
+        self._posts = posts
+        self.ended = ended
+        self.is_sent = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        gauges = [key for ended in self.ended for key in ended.gauges]
+        return (self._posts.key, *gauges) if gauges else (self._posts.key,)
+
+    def encode(self) -> bytes:
+        self.is_sent = True
+        singles, gauges, seqs = [], [], []
+        forms: dict[tuple[Stake, Form], list[int]] = {}
+        used: dict[str, int] = {}
+        for ended in self.ended:
+            hold_id, seq, parts, keys, held, stake, form = ended
+            if seq:
+                seqs.append(seq)
+            if keys:
+                gauges += [(key, hold_id) for key in keys]
+            if stake is None or form is None:
+                singles.append((hold_id, held, parts or []))
+                continue
+            counts = forms.get((stake, form))
+            if counts is None:
+                counts = forms[stake, form] = [0, 0]
+            counts[0] += 1
+            if parts is None:
+                counts[1] += 1
+            else:
+                for name, amount in parts:
+                    used[name] = used.get(name, 0) + amount
+        stakes = _stakes(forms, used)
+        body = [
+            *("give", self._posts.key, self._posts.journal),
+            *(min(seqs, default=0), max(seqs, default=0)),
+            *(stakes, singles, list(used.items()), gauges),
+        ]
+        return orjson.dumps(body)
+
+    def done(self, reply: Reply) -> None:
+        self._posts.told(self, reply[0])
+
+    def fail(self, error: StateUnavailable) -> None:
+        pass
+
+
+def _stakes(forms: dict[tuple[Stake, Form], list[int]], used: dict[str, int]) -> list[Any]:
+    """What each stake gives back; what was reserved and is paid is added to `used`."""
+    held: dict[Stake, dict[tuple[str, str], int]] = {}
+    requests: dict[Stake, int] = {}
+    for (stake, form), (count, paid) in forms.items():
+        sums = held.setdefault(stake, {})
+        requests[stake] = requests.get(stake, 0) + count
+        for held_name, part, amount in form.held:
+            names = (held_name, part_field(stake.life, part))
+            sums[names] = sums.get(names, 0) + amount * count
+        if paid:
+            for name, amount in form.used:
+                used[name] = used.get(name, 0) + amount * paid
+    for stake, count in requests.items():
+        stake.count -= count
+    return [
+        (stake.life, requests[stake], [(*names, n) for names, n in sums.items() if n])
+        for stake, sums in held.items()
+    ]
 
 
 class Posts:
     """`refresh` begins the document where there is none, and is done when there is one."""
 
-    __slots__ = ("_link", "_key", "_journal", "_refresh", "_waiting")
+    __slots__ = ("key", "journal", "_link", "_refresh", "_open", "_waiting")
 
     def __init__(
         self, link: Link, key: str, journal: str, refresh: Callable[[], asyncio.Future[Any]]
     ) -> None:
+        self.key = key
+        self.journal = journal
         self._link = link
-        self._key = key
-        self._journal = journal
         self._refresh = refresh
-        self._waiting: list[list[Any]] = []  # while there is no document
+        self._open: Give | None = None  # the step that is being gathered
+        self._waiting: list[Ended] = []  # while there is no document
 
-    def tell(
-        self,
-        hold_id: str,
-        seq: int,
-        held: Parts | Literal[0],
-        used: Parts,
-        gauges: list[str],
-    ) -> None:
-        """Post what the journal has as record `seq`; 0: nothing, the hold is given back.
-
-        held 0: as the hold says, whose process has ended. gauges: keys of limits of requests
-        in flight.
-        """
-        body = ["post", self._key, hold_id, self._journal, seq, held, used, gauges]
+    def tell(self, ended: Ended) -> None:
+        give = self._open
         if self._waiting:
-            self._waiting.append(body)  # records are posted in their order
+            self._waiting.append(_alone(ended))
+        elif give is not None and not give.is_sent and self._link.may_join:
+            give.ended.append(ended)
         else:
-            self._send(body)
+            self._put([ended])
 
-    def _send(self, body: list[Any]) -> None:
-        def then(reply: Reply) -> None:
-            if reply[0] == 3 and body[4]:
-                self._waiting.append(body)
-                if len(self._waiting) == 1:
-                    self._send_later()
+    def _put(self, ended: list[Ended]) -> None:
+        give = Give(self, ended)
+        self._open = give if self._link.put(give) else None
 
-        self._link.tell(body, (self._key, *body[7]), then)
+    def told(self, give: Give, kind: int) -> None:
+        """What the script said of a step."""
+        if kind == NO_DOCUMENT:
+            self._wait(give.ended)
+        elif kind == ONE_BY_ONE:
+            # The store had some of it when the document was begun.
+            self._link.put_back(self._one_by_one(give.ended))
+
+    def _one_by_one(self, all_ended: Iterable[Ended]) -> Iterable[Give]:
+        for ended in all_ended:
+            if ended.stake is not None:
+                ended.stake.count += 1
+            yield Give(self, [ended])
+
+    def _wait(self, all_ended: Iterable[Ended]) -> None:
+        """There is no document any more; the next one tells whether the store had the event."""
+        is_first = not self._waiting
+        self._waiting += map(_alone, all_ended)
+        give = self._open
+        if give is not None and not give.is_sent:
+            self._waiting += map(_alone, give.ended)
+            give.ended = []
+        self._waiting = [ended for ended in self._waiting if ended.seq]
+        if self._waiting and is_first:
+            self._send_later()
 
     def _send_later(self) -> None:
-        """There is no document any more; the next one tells whether the store had the event."""
-
         def again(done: asyncio.Future[Any]) -> None:
             if done.exception() is not None:
                 asyncio.get_running_loop().call_later(AGAIN_S, self._send_later)
                 return
-            bodies, self._waiting = self._waiting, []
-            for body in bodies:
-                self._send(body)
+            waiting, self._waiting = self._waiting, []
+            self._put(waiting)
 
         self._refresh().add_done_callback(again)
+
+
+def _alone(ended: Ended) -> Ended:
+    """Without what was held, which is gone with the document."""
+    used = ended.form.used if ended.used is None and ended.form is not None else ended.used
+    return ended._replace(used=used, held=NOTHING, stake=None, form=None)

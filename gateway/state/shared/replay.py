@@ -16,7 +16,8 @@ from gateway.core.limits import RateLimit
 from gateway.state.accounts import Accounts
 from gateway.state.base import AccountState, CarefulHold, Hold
 from gateway.state.careful import needs_of
-from gateway.state.shared.document import Document, Part, Record, mark_field
+from gateway.state.shared.document import Document, Part, Record, StakeRow, mark_field
+from gateway.state.shared.stake import StakeHold
 
 UNSHIPPED_US = 10_000_000  # the store may not have it yet, as long as shippers keep up
 
@@ -46,12 +47,32 @@ def replay(
     """Leaves what is live as the document has it. Raises what the balance source raises."""
     accounts.begin_anew(state)
     records = [r for r in document.records.values() if not r.posted]
+    for life, stake in document.stakes.items():
+        records += _of_stake(life, stake, own)
     for record in sorted(records, key=lambda record: (record.time_us, record.id)):
         _admit(accounts, state, record, own.get(record.id))
     accounts.bind_now(state, now_us)
     for balance in (*state.balances.values(), *state.aside):
         _recall(document, balance, now_us)
     accounts.count_closed(state, now_us)
+
+
+def _of_stake(life: str, stake: StakeRow, own: Mapping[str, Hold]) -> list[Record]:
+    """Holds of this process that are in a stake, and what else is in it, as one for each request.
+
+    Of those of others nobody knows which request holds what; all of it is with the first.
+    """
+    records = []
+    for hold in list(own.values()):
+        if isinstance(hold, StakeHold) and hold.stake.life == life and hold.ask is not None:
+            parts = tuple(hold.form.parts)
+            ask = hold.ask
+            records.append(Record(ask.event_id, ask.time_us, life, ask.request_id, parts))
+            stake = stake.without(parts)
+    left = tuple([Part(*part, amount) for part, amount in stake.parts.items() if amount])
+    for n in range(stake.count):
+        records.append(Record(f"{life}#{n}", stake.since_us, life, "", left if n == 0 else ()))
+    return records
 
 
 def _admit(accounts: Accounts, state: AccountState, record: Record, known: Hold | None) -> None:

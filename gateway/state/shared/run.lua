@@ -8,10 +8,12 @@
 --
 -- An account is a hash, its document (state/shared/document.py): `v` counts its changes, `t` tells
 -- its terms, `x` is when the first of its holds runs out, `z` when its own expiry is to be put off,
--- u|... is used, h|... is held, o|ID is a hold, p|JOURNAL the last record that was posted from
--- there. Integers stay below 2^53: callers see to it (core/units.py).
+-- u|... is used, h|... is held, o|ID is a hold, j|LIFE a stake: what one process holds for requests
+-- that are not told one by one, and k|LIFE|... its part in a held; p|JOURNAL is the last record
+-- that was posted from there. Integers stay below 2^53: callers see to it (core/units.py).
 -- A step answers {1, ...} when it was done, {0, ...} when a limit refused, {2, document} when the
--- caller knows less than the document, {3} when there is no document, {4} when its period is over.
+-- caller knows less than the document, {3} when there is no document, {4} when its period is over,
+-- {5} when only some of what it tells is new, {6} when the stake was let go of.
 
 local KEEP_S = 172800 -- a document, and the last reply, since their last use
 local PUT_OFF_US = 3600000000
@@ -49,17 +51,18 @@ end
 
 -- Rate limits: {kind, key, a, b}. Each has two figures: what it stands at, and its instant.
 -- g: a = emission interval, b = tolerance. w: a = period, b = quota. c: a = lease, b = quota.
+-- How many more requests it lets in now, and its figures.
 local function stand(limit)
   local kind, key = limit[1], limit[2]
   if kind == 'c' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
     local count = redis.call('ZCARD', key)
-    return count < limit[4], count, 0
+    return limit[4] - count, count, 0
   end
   local value = redis.call('GET', key)
   if kind == 'g' then
     local tat = math.max(tonumber(value or 0), now)
-    return tat + limit[3] - now <= limit[4], tat, 0
+    return math.floor((limit[4] + now - tat) / limit[3]), tat, 0
   end
   local end_us, count = now - now % limit[3] + limit[3], 0
   if value then
@@ -69,7 +72,7 @@ local function stand(limit)
       end_us, count = known, tonumber(string.sub(value, at + 1))
     end
   end
-  return count < limit[4], end_us, count
+  return limit[4] - count, end_us, count
 end
 
 local function whole(n)
@@ -90,35 +93,41 @@ local function write_limit(limit, first, second)
   end
 end
 
-local function take(limit, first, second, id)
+-- Count n requests; ids are those of all that ask, of which these are the first.
+local function take(limit, first, second, n, ids)
   if limit[1] == 'c' then
-    redis.call('ZADD', limit[2], whole(now + limit[3]), id)
+    local ends, members = whole(now + limit[3]), {}
+    for i = 1, n do
+      members[#members + 1] = ends
+      members[#members + 1] = ids[i]
+    end
+    redis.call('ZADD', limit[2], unpack(members))
     redis.call('PEXPIRE', limit[2], whole(math.ceil(limit[3] / 1000) + 1000))
-    return first + 1, 0
+    return first + n, 0
   end
   if limit[1] == 'g' then
-    first = first + limit[3]
+    first = first + n * limit[3]
   else
-    second = second + 1
+    second = second + n
   end
   write_limit(limit, first, second)
   return first, second
 end
 
--- All limits or none; the figures of each, as they are then.
-local function limits_fit(limits)
-  local fits, firsts, seconds = true, {}, {}
-  for n, limit in ipairs(limits) do
-    local one
-    one, firsts[n], seconds[n] = stand(limit)
-    fits = fits and one
+-- How many of n requests all limits let in, and the figures of each.
+local function stand_all(limits, n)
+  local firsts, seconds = {}, {}
+  for i, limit in ipairs(limits) do
+    local more
+    more, firsts[i], seconds[i] = stand(limit)
+    n = math.min(n, more)
   end
-  return fits, firsts, seconds
+  return math.max(n, 0), firsts, seconds
 end
 
-local function take_all(limits, firsts, seconds, id)
-  for n, limit in ipairs(limits) do
-    firsts[n], seconds[n] = take(limit, firsts[n], seconds[n], id)
+local function take_all(limits, firsts, seconds, n, ids)
+  for i, limit in ipairs(limits) do
+    firsts[i], seconds[i] = take(limit, firsts[i], seconds[i], n, ids)
   end
 end
 
@@ -131,156 +140,262 @@ local function figures(firsts, seconds)
   return flat
 end
 
+-- Whether a hold or stake of a document has run out; else `x` says when the first will.
+local function has_run_out(key)
+  local first = 0
+  local fields = document(key)
+  for i = 1, #fields, 2 do
+    local kind = string.sub(fields[i], 1, 2)
+    if kind == 'o|' or kind == 'j|' then
+      local value = fields[i + 1]
+      local ends = tonumber(string.sub(value, 1, string.find(value, ' ', 1, true) - 1))
+      if ends <= now then
+        return true
+      end
+      if first == 0 or ends < first then
+        first = ends
+      end
+    end
+  end
+  redis.call('HSET', key, 'x', whole(first))
+  return false
+end
+
 local steps = {}
 local posted = 0
+local known = {} -- by document and journal: its last record that was posted before this batch
 
 -- {"limits", id, limits}: take them alone.
 function steps.limits(step)
-  local id, limits = step[2], step[3]
-  local fits, firsts, seconds = limits_fit(limits)
-  if fits then
-    take_all(limits, firsts, seconds, id)
+  local limits = step[3]
+  local count, firsts, seconds = stand_all(limits, 1)
+  if count > 0 then
+    take_all(limits, firsts, seconds, 1, {step[2]})
   end
-  return {fits and 1 or 0, figures(firsts, seconds)}
+  return {count, figures(firsts, seconds)}
 end
 
--- {"untake", id, limits}: give back what was taken for a request that something else refused.
+-- {"untake", ids, limits}: give back what was taken for requests that something else refused.
 function steps.untake(step)
+  local ids = step[2]
   for _, limit in ipairs(step[3]) do
     if limit[1] == 'c' then
-      redis.call('ZREM', limit[2], step[2])
+      redis.call('ZREM', limit[2], unpack(ids))
     else
       local _, first, second = stand(limit)
       if limit[1] == 'g' then
-        write_limit(limit, first - limit[3], 0)
+        write_limit(limit, first - #ids * limit[3], 0)
       elseif second > 0 then
-        write_limit(limit, first, second - 1)
+        write_limit(limit, first, math.max(0, second - #ids))
       end
     end
   end
   return {1}
 end
 
--- {"hold", key, terms, id, record, lease, limits, charges}; charges: {u, h, amount, room, end}.
--- Where one number decides: used + held + amount may come to room.
-function steps.hold(step)
-  local key, id, limits, charges = step[2], step[4], step[7], step[8]
-  local names = {'v', 't', 'x', 'z'}
+-- {"take", n, is_open, ids, key, terms, life, lease, limits, charges};
+-- charges: {u, h, k, amount, room, end}. Where one number decides: used + held + amount may come
+-- to room. The first of n requests that are alike are let in, as many as fit.
+function steps.take(step)
+  local n, key, stake, limits, charges = step[2], step[5], 'j|' .. step[7], step[9], step[10]
+  local names = {'v', 't', 'x', 'z', stake}
   for _, charge in ipairs(charges) do
     names[#names + 1] = charge[1]
     names[#names + 1] = charge[2]
+    names[#names + 1] = charge[3]
   end
   local values = redis.call('HMGET', key, unpack(names))
   if not values[1] then
     return {3}
   end
-  if values[2] ~= step[3] then
+  if values[2] ~= step[6] then
     return {2, document(key)}
   end
-  local fits, firsts, seconds = limits_fit(limits)
+  if step[3] and not values[5] then
+    return {6}
+  end
+  local count, firsts, seconds = stand_all(limits, n)
   local stands = {}
-  for n, charge in ipairs(charges) do
-    if now >= charge[5] then
+  for i, charge in ipairs(charges) do
+    if now >= charge[6] then
       return {4}
     end
-    local used = tonumber(values[3 + 2 * n] or 0)
-    local held = tonumber(values[4 + 2 * n] or 0)
-    if used + held + charge[3] > charge[4] then
-      fits = false
+    local used = tonumber(values[3 + 3 * i] or 0)
+    local held = tonumber(values[4 + 3 * i] or 0)
+    local left = charge[5] - used - held
+    if left < 0 then
+      count = 0
+    elseif charge[4] > 0 then
+      count = math.min(count, math.floor(left / charge[4]))
     end
-    stands[2 * n - 1], stands[2 * n] = used, held
+    stands[2 * i - 1], stands[2 * i] = used, held
   end
-  if not fits then
-    local first = tonumber(values[3] or 0)
-    if first > 0 and first <= now then
-      return {2, document(key)} -- some of it may be held by nobody any more
-    end
-    return {0, figures(firsts, seconds), stands}
+  local first = tonumber(values[3] or 0)
+  if count < n and first > 0 and first <= now and has_run_out(key) then
+    return {2, document(key)} -- some of it is held by nobody any more
   end
-  take_all(limits, firsts, seconds, id)
-  local ends = now + step[6]
-  local version = tonumber(values[1]) + 1
-  local fields = {'v', version, 'o|' .. id, whole(ends) .. ' ' .. step[5]}
-  if tonumber(values[3] or 0) == 0 then
-    fields[#fields + 1] = 'x'
-    fields[#fields + 1] = ends
+  if count == 0 then
+    return {1, 0, figures(firsts, seconds), stands}
   end
-  for n, charge in ipairs(charges) do
-    if charge[3] ~= 0 then
-      stands[2 * n] = stands[2 * n] + charge[3]
+  take_all(limits, firsts, seconds, count, step[4])
+  local ends, since, requests = whole(now + step[8]), whole(now), count
+  if values[5] then
+    local _, since_known, requests_known = string.match(values[5], '(%d+) (%d+) (%d+)')
+    since, requests = since_known, count + requests_known
+  end
+  local fields = {'v', values[1] + 1, stake, ends .. ' ' .. since .. ' ' .. whole(requests)}
+  if first == 0 then
+    fields[5], fields[6] = 'x', ends
+  end
+  for i, charge in ipairs(charges) do
+    if charge[4] ~= 0 then
+      local more = count * charge[4]
+      stands[2 * i] = stands[2 * i] + more
       fields[#fields + 1] = charge[2]
-      fields[#fields + 1] = stands[2 * n]
+      fields[#fields + 1] = stands[2 * i]
+      fields[#fields + 1] = charge[3]
+      fields[#fields + 1] = tonumber(values[5 + 3 * i] or 0) + more
     end
   end
   keep(key, fields, values[4])
-  return {1, figures(firsts, seconds), stands, version}
+  return {1, count, figures(firsts, seconds), stands}
 end
 
--- {"post", key, id, journal, seq, held, used, gauges}; held and used: {field, amount}.
--- What the journal says is posted, once; seq 0: nothing was, the hold is given back.
--- Of a hold that is posted already, nothing more is used; or what the journal says after all.
--- held 0: as the hold itself says, for its process has ended.
-function steps.post(step)
-  local key, id, seq, held, used = step[2], step[3], step[5], step[6], step[7]
-  for _, gauge in ipairs(step[8]) do
-    redis.call('ZREM', gauge, id)
+-- {"give", key, journal, first, last, stakes, singles, used, gauges}: requests that are over, whose
+-- records in the journal are from first to last; 0: nothing is recorded of any of them.
+-- stakes: {life, n, held}; held: {h, k, sum}. A stake that is not there was let go of, with all it
+-- held. singles: {id, held, used}; held: {field, amount}, or 0: as the hold itself says, for its
+-- process has ended. Of a hold that is posted already, nothing more is used; or what the
+-- journal says after all. used: {field, sum}, of the stakes. gauges: {key, id}.
+function steps.give(step)
+  local key, last, stakes, singles = step[2], step[5], step[6], step[7]
+  for _, gauge in ipairs(step[9]) do
+    redis.call('ZREM', gauge[1], gauge[2])
   end
-  local head = redis.call('HMGET', key, 'v', 'z', 'o|' .. id, 'p|' .. step[4])
-  if not head[1] then
+  local stored = {}
+  local function fetch(names)
+    for i, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+      stored[names[i]] = value
+    end
+  end
+  local journal = 'p|' .. step[3]
+  local names = {'v', 'z', journal}
+  for _, stake in ipairs(stakes) do
+    names[#names + 1] = 'j|' .. stake[1]
+    for _, part in ipairs(stake[3]) do
+      names[#names + 1] = part[1]
+      names[#names + 1] = part[2]
+    end
+  end
+  for _, single in ipairs(singles) do
+    names[#names + 1] = 'o|' .. single[1]
+  end
+  for _, part in ipairs(step[8]) do
+    names[#names + 1] = part[1]
+  end
+  fetch(names)
+  if not stored.v then
     return {3}
   end
-  local hold, is_new = head[3], seq > tonumber(head[4] or 0)
-  local is_posted = hold and string.find(hold, ' posted ', 1, true)
-  local added = {}
-  local function add(parts, sign)
-    for _, part in ipairs(parts) do
-      added[part[1]] = (added[part[1]] or 0) + sign * part[2]
-    end
+  local before = known[key .. journal] or tonumber(stored[journal] or 0)
+  known[key .. journal] = before
+  local is_new = last > before
+  if is_new and step[4] <= before then
+    return {5}
   end
-  if hold and not is_posted then
-    if held == 0 then
-      held = {}
-      for n, part in ipairs(cjson.decode(string.sub(hold, string.find(hold, ' ', 1, true) + 1))[4]) do
-        held[n] = {'h|' .. part[1] .. '|' .. whole(part[2]) .. '|', part[4]}
+  local added, order, gone, is_changed = {}, {}, {}, false
+  local function add(name, amount)
+    if not added[name] then
+      order[#order + 1] = name
+    end
+    added[name] = (added[name] or 0) + amount
+  end
+  local fields = {'v', 0}
+  for _, stake in ipairs(stakes) do
+    local name = 'j|' .. stake[1]
+    local value = stored[name]
+    if value then
+      local ends, since, requests = string.match(value, '(%d+) (%d+) (%d+)')
+      is_changed = true
+      for _, part in ipairs(stake[3]) do
+        add(part[1], -part[3])
+        add(part[2], -part[3])
+      end
+      requests = requests - stake[2]
+      if requests > 0 then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = ends .. ' ' .. since .. ' ' .. whole(requests)
+      else
+        gone[#gone + 1] = name
       end
     end
-    add(held, -1)
   end
-  if is_new and #used > 0 then
-    add(used, 1)
-    if is_posted then
-      local record = cjson.decode(string.sub(hold, is_posted + 8))
-      add(record[#record], -1)
+  for _, single in ipairs(singles) do
+    local hold = stored['o|' .. single[1]]
+    local at = hold and string.find(hold, ' posted ', 1, true)
+    if hold then
+      gone[#gone + 1] = 'o|' .. single[1]
+      is_changed = is_changed or not at
+    end
+    if hold and not at then
+      if single[2] == 0 then
+        local record = cjson.decode(string.sub(hold, string.find(hold, ' ', 1, true) + 1))
+        for _, part in ipairs(record[4]) do
+          add('h|' .. part[1] .. '|' .. whole(part[2]) .. '|', -part[4])
+        end
+      else
+        for _, part in ipairs(single[2]) do
+          add(part[1], -part[2])
+        end
+      end
+    end
+    if is_new and #single[3] > 0 then
+      for _, part in ipairs(single[3]) do
+        add(part[1], part[2])
+      end
+      if at then
+        local record = cjson.decode(string.sub(hold, at + 8))
+        for _, part in ipairs(record[#record]) do
+          add(part[1], -part[2])
+        end
+      end
     end
   end
-  local names = {}
-  for name, amount in pairs(added) do
-    if amount ~= 0 then
-      names[#names + 1] = name
+  if is_new then
+    for _, part in ipairs(step[8]) do
+      add(part[1], part[2])
+    end
+    fields[#fields + 1] = journal
+    fields[#fields + 1] = whole(last)
+    posted = math.max(posted, last)
+  end
+  local unknown = {}
+  for _, name in ipairs(order) do
+    if stored[name] == nil then
+      unknown[#unknown + 1] = name
     end
   end
-  local fields = {'v', tonumber(head[1])}
-  if #names > 0 then
-    fields[2] = fields[2] + 1
-    for n, value in ipairs(redis.call('HMGET', key, unpack(names))) do
-      fields[#fields + 1] = names[n]
-      fields[#fields + 1] = tonumber(value or 0) + added[names[n]]
+  if #unknown > 0 then
+    fetch(unknown)
+  end
+  for _, name in ipairs(order) do
+    if added[name] ~= 0 then
+      local stands = tonumber(stored[name] or 0) + added[name]
+      is_changed = true
+      if stands == 0 and string.sub(name, 1, 2) == 'k|' then
+        gone[#gone + 1] = name
+      else
+        fields[#fields + 1] = name
+        fields[#fields + 1] = whole(stands)
+      end
     end
-  elseif hold and not is_posted then
-    fields[2] = fields[2] + 1
   end
-  if seq > posted then
-    posted = seq
+  fields[2] = stored.v + (is_changed and 1 or 0)
+  if #gone > 0 then
+    redis.call('HDEL', key, unpack(gone))
   end
-  if is_new and seq > 0 then
-    fields[#fields + 1] = 'p|' .. step[4]
-    fields[#fields + 1] = seq
-  end
-  if hold then
-    redis.call('HDEL', key, 'o|' .. id)
-  end
-  keep(key, fields, head[2])
-  return {1, fields[2]}
+  keep(key, fields, stored.z)
+  return {1}
 end
 
 -- {"write", key, version, terms, set, gone}: the document as it was worked out from a version.
@@ -304,13 +419,13 @@ function steps.write(step)
   return {1, version}
 end
 
--- {"renew", key, id, lease, gauges}: the request goes on.
+-- {"renew", key, field, lease, gauges}: what a hold or stake is for goes on; gauges: {key, id}.
 function steps.renew(step)
-  local key, field = step[2], 'o|' .. step[3]
+  local key, field = step[2], step[3]
   local ends = whole(now + step[4])
   for _, gauge in ipairs(step[5]) do
-    redis.call('ZADD', gauge, 'XX', ends, step[3])
-    redis.call('PEXPIRE', gauge, whole(math.ceil(step[4] / 1000) + 1000))
+    redis.call('ZADD', gauge[1], 'XX', ends, gauge[2])
+    redis.call('PEXPIRE', gauge[1], whole(math.ceil(step[4] / 1000) + 1000))
   end
   local record = redis.call('HGET', key, field)
   if not record then
@@ -320,9 +435,10 @@ function steps.renew(step)
   return {1}
 end
 
--- {"open", key, waiting, fields}: the document, begun with fields and the holds that wait for it.
+-- {"open", key, waiting, fields}: the document, begun with fields and the holds that wait for it
+-- since this epoch began.
 function steps.open(step)
-  local key = step[2]
+  local key, waiting = step[2], step[3] .. ARGV[1]
   if redis.call('EXISTS', key) == 0 then
     local fields = step[4]
     fields[#fields + 1] = 'v'
@@ -330,14 +446,14 @@ function steps.open(step)
     fields[#fields + 1] = 't'
     fields[#fields + 1] = whole(now)
     keep(key, fields, 0)
-    for _, hold in ipairs(redis.call('LRANGE', step[3], 0, -1)) do
+    for _, hold in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
       local parts = cjson.decode(hold)
-      redis.call('HSET', key, 'o|' .. parts[1], whole(now + parts[2]) .. ' ' .. parts[3], 'x', 1)
+      redis.call('HSET', key, parts[1], whole(now + parts[2]) .. ' ' .. parts[3], 'x', 1)
       for _, part in ipairs(parts[4]) do
         redis.call('HINCRBY', key, part[1], whole(part[2]))
       end
     end
-    redis.call('DEL', step[3])
+    redis.call('DEL', waiting)
   end
   return {2, document(key)}
 end

@@ -6,21 +6,24 @@ lost reply, where the line (link.py) sends the same batch again and the script k
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from gateway.state.shared.link import Reply, StateUnavailable
+from gateway.state.shared.link import Reply, Restarted, StateUnavailable
 
 try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError, NoScriptError, RedisError
+    from redis.exceptions import NoScriptError, RedisError
 except ImportError as error:  # pragma: no cover - the extra is not installed
     raise ImportError(f"expected redis: pip install 'tallygate[redis]' ({error})") from None
 
 SCRIPT = (files(__package__) / "run.lua").read_text()
+SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as the server names it
 
 
 class RedisServer:
@@ -28,43 +31,71 @@ class RedisServer:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """`timeout_s` is for a connection, and for the reply to a call."""
+        self._timeout_s = timeout_s
+        # The library would put each write and each read into a task for a timeout of its own.
         self._redis: Any = Redis.from_url(
             url,
-            socket_timeout=timeout_s,
+            socket_timeout=None,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             redis_connect_func=self._connected,
         )
-        self._sha = ""
+        self._line: Any = None  # the connection that batches go over
         self._run_id = ""  # of the process that was connected to last
+        self._ran_on = ""  # of the process that batches went to last
 
     async def _connected(self, connection: Any) -> None:
         """The library connects anew by itself; whether to the same process, we have to know."""
         await connection.on_connect()
         await connection.send_command("INFO", "server")
         info = await connection.read_response()
-        before, self._run_id = self._run_id, _run_id(info.decode())
-        if before not in ("", self._run_id):
-            raise ConnectionError("another server process answers now")
+        self._run_id = _run_id(info.decode())
 
     async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
+        words = (len(keys), *keys, *arguments)
         try:
-            if not self._sha:
-                self._sha = await self._redis.script_load(SCRIPT)
-            try:
-                reply: Reply = await self._redis.evalsha(self._sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                await self._redis.script_load(SCRIPT)
-                reply = await self._redis.evalsha(self._sha, len(keys), *keys, *arguments)
+            async with asyncio.timeout(self._timeout_s):
+                if self._line is None:
+                    await self._connect()
+                try:
+                    reply: Reply = await self._evaluate(words)
+                except NoScriptError:
+                    await self._line.send_command("SCRIPT", "LOAD", SCRIPT)
+                    await self._line.read_response()
+                    reply = await self._evaluate(words)
             return reply
         except (RedisError, OSError, TimeoutError) as error:
+            await self._hang_up()
             raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _connect(self) -> None:
+        self._line = await self._redis.connection_pool.get_connection()
+        before, self._ran_on = self._ran_on, self._run_id
+        if before not in ("", self._run_id):
+            raise Restarted("another process of the server answers now")
+
+    async def _evaluate(self, words: tuple[str | int | bytes, ...]) -> Reply:
+        """On the one connection that batches go over: what the library does for every command
+        costs more than the command."""
+        line = self._line
+        packed = line.pack_command("EVALSHA", SHA, *words)
+        await line.send_packed_command(packed, check_health=False)
+        reply: Reply = await line.read_response()
+        return reply
+
+    async def _hang_up(self) -> None:
+        """The reply may yet come: nobody else may read it."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.disconnect(nowait=True)
+            await self._redis.connection_pool.release(line)
 
     async def command(self, *words: str | int) -> Any:
         """One command of the server. Raises StateUnavailable."""
         try:
-            return await self._redis.execute_command(*words)
+            async with asyncio.timeout(self._timeout_s):
+                return await self._redis.execute_command(*words)
         except (RedisError, OSError, TimeoutError) as error:
             raise StateUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -84,6 +115,7 @@ class RedisServer:
                 return
 
     async def close(self) -> None:
+        await self._hang_up()
         await self._redis.aclose()
 
 

@@ -13,8 +13,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
+
+import orjson
 
 from gateway.core.book import Book
 from gateway.core.ledger import Balance
@@ -26,14 +27,17 @@ from gateway.core.waiting import NotLoaded
 from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, Settlement
 from gateway.state.careful import decide
 from gateway.state.memory import MemoryState, subject_of
-from gateway.state.shared.account import LEASE_US, SharedAccount
-from gateway.state.shared.document import held_field, row_of, used_field
+from gateway.state.shared.account import SharedAccount
+from gateway.state.shared.document import LEASE_US, held_field, row_of, stake_field, used_field
 from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
-from gateway.state.shared.link import Link, Overtaken, Reply, StateUnavailable
+from gateway.state.shared.link import Link, Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
+from gateway.state.shared.posts import NOTHING, Ended
 from gateway.state.shared.source import SharedSource
+from gateway.state.shared.stake import LET_GO, OVER, REFUSED, Form, Stake, StakeHold, Take
 from gateway.state.spending import Spending
 
+FORMS_MAX = 64  # of an account; more where each address has a limit of its own
 FRESH_S = 0.2  # what is told of an account may be so old
 TRIES = 20  # each was overtaken by another process
 
@@ -47,7 +51,7 @@ class SharedState(MemoryState):
         """`tag` begins all keys; `owner` is the id of this process's journal."""
         self._shared: dict[str, SharedAccount] = {}
         self._source = SharedSource(source, self._shared)
-        self._life = link.first_batch
+        self._life = f"{owner}/{link.first_batch}."
         super().__init__(self._source)
         self.link = link
         self._tag = tag
@@ -110,43 +114,65 @@ class SharedState(MemoryState):
     async def _admit(self, ask: Ask) -> Hold | Refusal:
         shared = self.shared(ask.account)
         for _ in range(TRIES):
-            charged = self._plainly(ask, shared)
-            if charged is None:
+            form = self._form(ask, shared)
+            if form is None:
                 return await self._admit_carefully(ask, shared)
-            counters, limits, keys = self._limits(ask)
-            body = self._hold_step(ask, shared, charged, limits)
-            late = partial(self._too_late, shared, ask, limits, keys)
-            reply = await self.link.ask(body, (shared.key, *keys), late)
-            kind = reply[0]
-            if kind == 1 or kind == 0:
-                tell_counters(counters, reply[1])
-                stands = reply[2]
-                for n, (balance, _) in enumerate(charged):
-                    balance.used, balance.held = stands[2 * n], stands[2 * n + 1]
-            if kind == 1:
-                hold = Hold(ask.account, charged, counters, [], ask)
-                self._note_gauges(ask, limits)
-                return self._begun(hold, ask)
-            if kind == 0:
-                decision = decide(ask, counters, charged, self._accounts)
+            take = form.take
+            if take is None or not self.link.may_join:
+                take = Take(form, shared.stake, self._too_late)
+                self.link.put(take)
+                form.take = take
+            found = await take.join(ask)
+            if isinstance(found, StakeHold):
+                return self._begun(found, ask)
+            if found == REFUSED:
+                decision = decide(ask, form.counters, form.charged, self._accounts)
                 if isinstance(decision, Refusal):
                     return decision
-            elif kind in (2, 3):  # it knows more, or nothing
+            elif found == LET_GO:
+                if shared.stake is take.stake:
+                    shared.renew_stake()
+            elif found != OVER:  # the document knows more, or is not there
                 shared.is_current = False
         raise Overtaken("other processes were faster each time")
 
-    def _begun(self, hold: Hold, ask: Ask) -> Hold:
-        state = ask.account
+    def _begun(self, hold: StakeHold, ask: Ask) -> Hold:
+        state, form = ask.account, hold.form
         state.in_flight += 1
         self._open.add(hold)
         state.touched_us = ask.time_us
         self.shared(state).own[ask.event_id] = hold
+        if form.gauges:
+            self._gauges[ask.event_id] = form.gauges
         return hold
+
+    def _form(self, ask: Ask, shared: SharedAccount) -> Form | None:
+        """The request's, where one number of each balance decides and the document has it."""
+        if ask.counted or not shared.is_current:
+            return None
+        limits = ask.limits
+        name: tuple[Any, ...] = (id(ask.charges), id(limits))
+        if limits:
+            name += tuple([subject_of(limit, ask) for limit in limits])
+        form = shared.forms.get(name)
+        if form is None or not form.is_good(ask.time_us):
+            form = self._new_form(ask, shared)
+            if form is not None:
+                if len(shared.forms) >= FORMS_MAX:
+                    shared.forms.clear()
+                shared.forms[name] = form
+        return form
+
+    def _new_form(self, ask: Ask, shared: SharedAccount) -> Form | None:
+        charged = self._plainly(ask, shared)
+        if charged is None:
+            return None
+        counters, limits, _ = self._limits(ask)
+        document, stake = shared.document, shared.stake
+        return Form(charged, counters, limits, ask, shared.key, document.terms, stake.life)
 
     def _plainly(self, ask: Ask, shared: SharedAccount) -> list[tuple[Balance, int]] | None:
         """The balances, where one number of each decides and the document has it."""
-        if ask.counted or not shared.is_current:
-            return None
         rows = shared.document.rows
         balances = ask.account.balances
         charged = []
@@ -158,21 +184,6 @@ class SharedState(MemoryState):
                 return None
             charged.append((balance, amount))
         return charged
-
-    def _hold_step(
-        self,
-        ask: Ask,
-        shared: SharedAccount,
-        charged: list[tuple[Balance, int]],
-        limits: list[list[Any]],
-    ) -> list[Any]:
-        parts = [
-            (used_field(b.meter, b.span[0], ""), held_field(b), amount, b.room, b.end_us)
-            for b, amount in charged
-        ]
-        text = shared.plain_text(ask, charged)
-        id_ = ask.event_id
-        return ["hold", shared.key, shared.document.terms, id_, text, LEASE_US, limits, parts]
 
     async def _admit_carefully(self, ask: Ask, shared: SharedAccount) -> Hold | Refusal:
         """Rate limits first, then everything else; they are given back if that refuses."""
@@ -196,32 +207,23 @@ class SharedState(MemoryState):
             if limits:
                 self._untake(ask, limits, keys)
             return decision
-        self._note_gauges(ask, limits)
-        return decision
-
-    def _note_gauges(self, ask: Ask, limits: list[list[Any]]) -> None:
-        """Limits of requests in flight, to be given back when it ends."""
         gauges = [limit[1] for limit in limits if limit[0] == "c"]
         if gauges:
             self._gauges[ask.event_id] = gauges
+        return decision
 
     def _untake(self, ask: Ask, limits: list[list[Any]], keys: tuple[str, ...]) -> None:
-        self.link.tell(["untake", ask.event_id, limits], keys)
+        self.link.tell(["untake", [ask.event_id], limits], keys)
 
-    def _too_late(
-        self,
-        shared: SharedAccount,
-        ask: Ask,
-        limits: list[list[Any]],
-        keys: tuple[str, ...],
-        reply: Reply,
-    ) -> None:
-        """The request was let in when nobody waited for that any more."""
-        if reply[0] == 1:
-            held = [(held_field(ask.account.balances[m]), n) for m, n in ask.charges]
-            shared.posts.tell(ask.event_id, 0, held, [], [])
-            if limits:
-                self._untake(ask, limits, keys)
+    def _too_late(self, take: Take, asks: list[Ask]) -> None:
+        """Requests were let in when nobody waited for that any more."""
+        form = take.form
+        posts = self.shared(asks[0].account).posts
+        for ask in asks:
+            posts.tell(Ended(ask.event_id, 0, None, [], stake=take.stake, form=form))
+        if form.bodies:
+            ids = [ask.event_id for ask in asks]
+            self.link.tell(["untake", ids, form.bodies], form.keys[1:])
 
     # -- what is told ---------------------------------------------------------
 
@@ -304,13 +306,19 @@ class SharedState(MemoryState):
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
-            shared.posts.tell(id_, seq, [], _used(settlement.postings), gauges)
+            shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges))
             return
-        held = [] if id_ in self._local else _held(hold)
+        is_local = id_ in self._local
         self._local.discard(id_)
         shared.own.pop(id_, None)
         super().settle(hold, settlement)
-        shared.posts.tell(id_, seq, held, _used(settlement.postings), gauges)
+        if isinstance(hold, StakeHold):
+            is_as_held = settlement.amounts is None and settlement.moves is None
+            used = None if is_as_held else _used(settlement.postings)
+            shared.posts.tell(Ended(id_, seq, used, gauges, NOTHING, hold.stake, hold.form))
+        else:
+            held = NOTHING if is_local else _held(hold)
+            shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges, held))
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
@@ -321,14 +329,16 @@ class SharedState(MemoryState):
         is_local = id_ in self._local
         self._local.discard(id_)
         if self.is_plain(hold) or is_local:
-            held = [] if is_local else _held(hold)
             shared.own.pop(id_, None)
             super().release(hold)
-            shared.posts.tell(id_, 0, held, [], gauges)
+            if isinstance(hold, StakeHold):
+                shared.posts.tell(Ended(id_, 0, None, gauges, NOTHING, hold.stake, hold.form))
+            else:
+                shared.posts.tell(Ended(id_, 0, [], gauges, NOTHING if is_local else _held(hold)))
         else:
             shared.release(hold)
             if gauges:
-                self.link.tell(["untake", id_, [["c", key] for key in gauges]], tuple(gauges))
+                self.link.tell(["untake", [id_], [["c", key] for key in gauges]], tuple(gauges))
 
     def _let_go(self, hold: Hold, hold_id: str) -> list[str]:
         """The keys of the limits of requests in flight that count this one no more."""
@@ -339,30 +349,42 @@ class SharedState(MemoryState):
 
     def renew(self, before_us: int) -> None:
         """Tell that requests that were admitted before an instant go on."""
+        stakes: set[Stake] = set()
         for hold in self._open:
             ask = hold.ask
             if ask is None or ask.time_us >= before_us or ask.event_id in self._local:
                 continue
             shared = self.shared(hold.account)
-            if ask.event_id in shared.own:
-                gauges = self._gauges.get(ask.event_id, [])
-                body = ["renew", shared.key, ask.event_id, LEASE_US, gauges]
-                self.link.tell(body, (shared.key, *gauges))
+            if ask.event_id not in shared.own:
+                continue
+            gauges = [(key, ask.event_id) for key in self._gauges.get(ask.event_id, ())]
+            field = f"o|{ask.event_id}"
+            if isinstance(hold, StakeHold):
+                if hold.stake in stakes and not gauges:
+                    continue
+                stakes.add(hold.stake)
+                field = stake_field(hold.stake.life)
+            body = ["renew", shared.key, field, LEASE_US, gauges]
+            self.link.tell(body, (shared.key, *[key for key, _ in gauges]))
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
         key = f"{self._tag}a:{account_id}"
-        body = ["post", key, hold_id, self._owner, seq, 0, _used(used), []]
-        self.link.tell(body, (key,))
+        singles = [(hold_id, 0, _used(used))]
+        self.link.tell(["give", key, self._owner, seq, seq, [], singles, [], []], (key,))
 
-    def waiting(self) -> list[tuple[str, str]]:
-        """Open holds, by the key where they wait for their account's next document."""
-        found = []
-        for hold in self._open:
-            ask = hold.ask
-            if ask is not None and ask.event_id in self.shared(hold.account).own:
-                found.append(self.shared(hold.account).waiting(hold))
-        return found
+    def waiting(self, epoch: str) -> list[tuple[str, str]]:
+        """Open holds, by the key where they wait for their account's document of an epoch."""
+        return [
+            (f"{self._tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
+            for account_id, shared in self._shared.items()
+            for body in shared.waiting()
+        ]
+
+    def prune(self, now_us: int) -> int:
+        for shared in self._shared.values():
+            shared.forms.clear()  # they have counters
+        return super().prune(now_us)
 
     def outdate(self, account_id: str) -> None:
         """The account was changed elsewhere: its terms are read before the next decision."""
