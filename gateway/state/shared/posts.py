@@ -71,6 +71,8 @@ class Give:
             if counts is None:
                 counts = forms[stake, form] = [0, 0]
             counts[0] += 1
+            if not seq:
+                continue
             if parts is None:
                 counts[1] += 1
             else:

@@ -1,0 +1,261 @@
+"""Requests that ask and end together: what a process holds for them in sum, and who loses it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.core.book import Plan
+from gateway.core.limits import RateLimit
+from gateway.core.refusals import Refusal
+from gateway.state.base import Hold
+from tests.state.fleet import Fleet, Process
+from tests.state.stage import Asking, S, allowance, us
+
+NOW = us("2026-03-02T12:00")
+ONE, TWO, FREE = (("coins", 1),), (("coins", 2),), (("coins", 0),)
+HOURLY = RateLimit("hourly", "account", "fixed_window", 5, 3600 * S, 1, id="plan/p/hourly")
+PARALLEL = RateLimit("parallel", "key", "concurrency", 3, 0, 1, id="plan/p/parallel")
+STEADY = RateLimit("steady", "source", "gcra", 60, 60 * S, 4, id="plan/p/steady")
+LIMITS = {"window": (HOURLY,), "in flight": (PARALLEL,), "bucket": (STEADY,)}
+
+
+class Shop(Fleet):
+    """Two processes, and requests that come at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(Plan("p", (allowance("coins", room),)))
+        self.now_us = NOW
+        self.seqs = itertools.count(1)
+        self.paid: list[tuple[int, int]] = []
+        self.plainly()
+
+    def plainly(self) -> None:
+        """Every process has read the document."""
+        for process in self.processes:
+            self.end(process, [self.one(process)])
+
+    def one(self, process: Process, charges: Any = ONE, **more: Any) -> Hold:
+        (found,) = self.ask(process, [charges], **more)
+        assert isinstance(found, Hold)
+        return found
+
+    def asking(self, process: Process, charges: Any, **more: Any) -> Asking:
+        state = self.bind(process)
+        return Asking(state, self.now_us, charges, event_id=f"e{next(self.asks)}", **more)
+
+    def ask(self, process: Process, wanted: list[Any], **more: Any) -> list[Hold | Refusal]:
+        asks = [self.asking(process, charges, **more) for charges in wanted]
+
+        async def together() -> list[Hold | Refusal]:
+            return await asyncio.gather(*[process.state.admit_together(ask) for ask in asks])
+
+        return self.run(together())
+
+    def end(self, process: Process, holds: list[Any]) -> None:
+        async def ended() -> None:
+            for hold in holds:
+                settlement = process.state.settlement(hold, hold.charges)
+                seq = next(self.seqs)
+                self.paid.append((seq, sum(posting[1] for posting in settlement.postings)))
+                process.state.settle(hold, settlement, seq)
+
+        self.run(ended())
+        self.hot.drain(process)
+
+    def fields(self, kind: str) -> dict[str, str]:
+        """Of the document."""
+        redis = self.processes[0].redis._redis
+        found = self.run(redis.hgetall(f"{self.tag}a:acme"))
+        return {k.decode(): v.decode() for k, v in found.items() if k.decode().startswith(kind)}
+
+    def sum(self, kind: str) -> int:
+        return sum(map(int, self.fields(kind).values()))
+
+    def set(self, name: str, value: str) -> None:
+        self.run(self.processes[0].redis._redis.hset(f"{self.tag}a:acme", name, value))
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    made = Shop(getattr(request, "param", 12))
+    yield made
+    made.close()
+
+
+def holds(found: list[Hold | Refusal]) -> list[Hold]:
+    return [each for each in found if isinstance(each, Hold)]
+
+
+def test_requests_that_come_at_once_are_one_sum_and_as_many_as_fit(shop: Shop) -> None:
+    one, two = shop.processes
+    found = shop.ask(one, [ONE] * 30)
+    assert [isinstance(each, Hold) for each in found] == [True] * 10 + [False] * 20
+    (stake,) = shop.fields("j|").values()
+    assert stake.split()[2] == "10"
+    assert (shop.sum("k|"), shop.sum("h|"), shop.fields("o|")) == (10, 10, {})
+    assert holds(shop.ask(two, [ONE])) == []
+    shop.end(one, holds(found))
+    assert (shop.sum("u|"), shop.sum("h|"), shop.fields("j|"), shop.fields("k|")) == (12, 0, {}, {})
+
+
+def test_forms_with_other_amounts_share_one_room(shop: Shop) -> None:
+    one, _ = shop.processes
+    found = holds(shop.ask(one, [TWO, ONE] * 20))
+    assert shop.sum("h|") == shop.sum("k|") == 10
+    shop.end(one, found)
+    assert (shop.sum("u|"), shop.sum("h|")) == (12, 0)
+
+
+def test_what_costs_nothing_passes_until_the_room_is_overdrawn(shop: Shop) -> None:
+    one, _ = shop.processes
+    assert len(holds(shop.ask(one, [ONE] * 10))) == 10
+    assert len(holds(shop.ask(one, [FREE] * 3))) == 3
+
+
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_limits_count_those_who_come_at_once(shop: Shop, limits: tuple[RateLimit, ...]) -> None:
+    one, two = shop.processes
+    most = {"hourly": 5, "parallel": 3, "steady": 4}[limits[0].name]
+    found = holds(shop.ask(one, [ONE] * 9, limits=limits))
+    assert len(found) == most
+    assert holds(shop.ask(two, [ONE] * 9, limits=limits)) == []
+    shop.end(one, found)
+    again = holds(shop.ask(two, [ONE] * 9, limits=limits))
+    assert len(again) == (3 if limits == (PARALLEL,) else 0)
+
+
+def test_a_stake_that_ran_out_is_free_and_its_requests_are_paid_all_the_same(shop: Shop) -> None:
+    one, two = shop.processes
+    held = holds(shop.ask(one, [ONE] * 10))
+    (life,) = shop.fields("j|")
+    shop.set(life, "1 1 10")
+    shop.set("x", "1")
+    taken = holds(shop.ask(two, [ONE] * 10))  # nobody heard of it for too long
+    assert len(taken) == 10
+    shop.end(one, held[:4])
+    assert (shop.sum("u|"), shop.sum("h|")) == (6, 10)
+    shop.end(two, taken[:8])
+    assert holds(shop.ask(one, [ONE])) == []
+    shop.end(two, taken[8:])
+    shop.end(one, held[4:])
+    assert (shop.sum("u|"), shop.sum("h|"), shop.fields("j|")) == (22, 0, {})
+
+
+def test_after_a_stake_was_let_go_of_another_begins(shop: Shop) -> None:
+    one, _ = shop.processes
+    held = shop.one(one)
+    (life,) = shop.fields("j|")
+    shop.run(one.redis._redis.hdel(f"{shop.tag}a:acme", life, *shop.fields("k|")))
+    shop.set(next(iter(shop.fields("h|"))), "0")
+    new = shop.one(one)
+    (other,) = shop.fields("j|")
+    assert other != life
+    shop.end(one, [held])
+    assert shop.sum("h|") == 1
+    shop.end(one, [new])
+    assert (shop.sum("h|"), shop.sum("u|")) == (0, 4)
+
+
+def test_what_the_store_has_already_counts_once_though_it_is_told_in_one(shop: Shop) -> None:
+    one, _ = shop.processes
+    held = holds(shop.ask(one, [ONE] * 5))
+    # The document is lost before it hears of them; the store has two of the five by then.
+    shop.run(one.redis._redis.delete(f"{shop.tag}a:acme"))
+    shop.shipped = {one.name: shop.paid[-1][0] + 2}
+    shop.store.post([("coins", 4, held[0].reserved[0][0].span.start_us)], NOW)
+    shop.end(one, held)
+    shop.refresh(one)
+    shop.hot.drain(one)
+    assert (shop.sum("u|"), shop.sum("h|")) == (7, 0)
+
+
+def test_some_that_are_new_are_told_one_by_one(shop: Shop) -> None:
+    one, _ = shop.processes
+    held = holds(shop.ask(one, [ONE] * 5))
+    journal = f"p|{one.name}"
+    known = int(shop.fields(journal)[journal])
+    shop.set(journal, str(known + 4))  # as a document that was begun anew may say
+    shop.end(one, held)
+    behind = len([seq for seq, _ in shop.paid[2:] if seq <= known + 4])
+    assert 0 < behind < 5
+    assert (shop.sum("u|"), shop.sum("h|"), shop.fields("j|")) == (2 + 5 - behind, 0, {})
+
+
+def test_a_request_that_nobody_waits_for_any_more_gives_back(shop: Shop) -> None:
+    one, _ = shop.processes
+    asks = [shop.asking(one, ONE, limits=(HOURLY, PARALLEL)) for _ in range(3)]
+
+    async def one_leaves() -> list[Any]:
+        tasks = [asyncio.ensure_future(one.state.admit_together(ask)) for ask in asks]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = [each for each in shop.run(one_leaves()) if isinstance(each, Hold)]
+    shop.hot.drain(one)
+    assert len(found) == 2
+    assert (shop.sum("h|"), shop.sum("k|")) == (2, 2)
+    shop.end(one, found)
+    again = shop.ask(one, [ONE] * 9, limits=(HOURLY, PARALLEL))
+    assert len(holds(again)) == 3  # of the five of an hour, two were used
+
+
+def test_open_requests_wait_for_a_document_that_is_begun_anew(shop: Shop) -> None:
+    one, two = shop.processes
+    held = holds(shop.ask(one, [ONE] * 7))
+    shop.end(one, held[:2])
+    tell = "RPUSH"
+    for key, body in one.state.waiting("1"):
+        shop.run(one.redis.command(tell, key, body))
+    shop.shipped = {one.name: shop.paid[-1][0]}
+    shop.store.post([("coins", 4, held[0].reserved[0][0].span.start_us)], NOW)
+    shop.lose()
+    found = holds(shop.ask(two, [ONE] * 9))
+    assert len(found) == 3
+    shop.end(two, found)
+    shop.end(one, held[2:])
+    assert (shop.sum("u|"), shop.sum("h|"), shop.fields("j|")) == (12, 0, {})
+
+
+@pytest.mark.parametrize("shop", [200], indirect=True)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_mixture_is_counted_to_the_unit(shop: Shop, seed: int) -> None:
+    """Two processes at once, waves of requests, some given back; the account's room is the end."""
+    dice = random.Random(seed)
+    limits: tuple[tuple[RateLimit, ...], ...] = ((), (PARALLEL,))
+    open_: list[tuple[Process, Hold]] = []
+    used = 2
+
+    async def wave() -> None:
+        nonlocal used
+        asked: list[Any] = []
+        for process in shop.processes:
+            for _ in range(dice.randrange(12)):
+                ask = shop.asking(process, dice.choice([ONE, TWO]), limits=dice.choice(limits))
+                asked.append((process, asyncio.ensure_future(process.state.admit_together(ask))))
+        for _ in range(dice.randrange(len(open_) + 1)):
+            process, hold = open_.pop(dice.randrange(len(open_)))
+            if dice.random() < 0.2:
+                process.state.release(hold)
+                continue
+            settlement = process.state.settlement(hold, hold.charges)
+            used += hold.charges[0][1]
+            process.state.settle(hold, settlement, next(shop.seqs))
+        for process, asking in asked:
+            found = await asking
+            if isinstance(found, Hold):
+                open_.append((process, found))
+
+    for _ in range(25):
+        shop.run(wave())
+        assert shop.sum("u|") + shop.sum("h|") <= 200
+    for process in shop.processes:
+        shop.hot.drain(process)
+    assert shop.sum("u|") == used
+    assert shop.sum("h|") == shop.sum("k|") == sum(h.charges[0][1] for _, h in open_)
