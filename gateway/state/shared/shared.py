@@ -37,6 +37,7 @@ from gateway.state.shared.source import SharedSource
 from gateway.state.shared.stake import LET_GO, OVER, REFUSED, Form, Stake, StakeHold, Take
 from gateway.state.spending import Spending
 
+NO_GAUGES: list[str] = []
 FORMS_MAX = 64  # of an account; more where each address has a limit of its own
 FRESH_S = 0.2  # what is told of an account may be so old
 TRIES = 20  # each was overtaken by another process
@@ -114,6 +115,8 @@ class SharedState(MemoryState):
     async def _admit(self, ask: Ask) -> Hold | Refusal:
         shared = self.shared(ask.account)
         for _ in range(TRIES):
+            if not shared.is_current:
+                await shared.refresh()
             form = self._form(ask, shared)
             if form is None:
                 return await self._admit_carefully(ask, shared)
@@ -141,7 +144,7 @@ class SharedState(MemoryState):
         state.in_flight += 1
         self._open.add(hold)
         state.touched_us = ask.time_us
-        self.shared(state).own[ask.event_id] = hold
+        form.shared.own[ask.event_id] = hold
         if form.gauges:
             self._gauges[ask.event_id] = form.gauges
         return hold
@@ -168,17 +171,18 @@ class SharedState(MemoryState):
         if charged is None:
             return None
         counters, limits, _ = self._limits(ask)
-        document, stake = shared.document, shared.stake
-        return Form(charged, counters, limits, ask, shared.key, document.terms, stake.life)
+        return Form(shared, charged, counters, limits, ask)
 
     def _plainly(self, ask: Ask, shared: SharedAccount) -> list[tuple[Balance, int]] | None:
         """The balances, where one number of each decides and the document has it."""
         rows = shared.document.rows
-        balances = ask.account.balances
         charged = []
         for meter, amount in ask.charges:
-            balance = balances.get(meter)
-            if balance is None or ask.time_us >= balance.end_us or balance.room < 0:
+            try:
+                balance = self._accounts.balance(ask.account, meter, ask.time_us)
+            except NotLoaded:
+                return None
+            if balance.room < 0:
                 return None
             if (meter, balance.span[0], "") not in rows:
                 return None
@@ -218,7 +222,7 @@ class SharedState(MemoryState):
     def _too_late(self, take: Take, asks: list[Ask]) -> None:
         """Requests were let in when nobody waited for that any more."""
         form = take.form
-        posts = self.shared(asks[0].account).posts
+        posts = form.shared.posts
         for ask in asks:
             posts.tell(Ended(ask.event_id, 0, None, [], stake=take.stake, form=form))
         if form.bodies:
@@ -276,7 +280,10 @@ class SharedState(MemoryState):
 
     def is_plain(self, hold: Hold) -> bool:
         """Whether its settlement needs to know no more than the hold."""
-        if not (hold.is_plain and self.shared(hold.account).is_current):
+        if not hold.is_plain:
+            return False
+        shared = hold.form.shared if isinstance(hold, StakeHold) else self.shared(hold.account)
+        if not shared.is_current:
             return False
         return all([balance.is_plain for balance, _ in hold.reserved])
 
@@ -300,25 +307,29 @@ class SharedState(MemoryState):
     def settle(self, hold: Hold, settlement: Settlement, seq: int = 0) -> None:
         """Post it, as the record of the journal says."""
         assert hold.ask is not None
-        shared = self.shared(hold.account)
         id_ = hold.ask.event_id
+        if isinstance(hold, StakeHold):
+            shared = hold.form.shared
+            if hold not in shared.posted:
+                gauges = self._let_go(hold, id_) if hold.form.gauges else NO_GAUGES
+                shared.own.pop(id_, None)
+                super().settle(hold, settlement)
+                is_as_held = settlement.amounts is None and settlement.moves is None
+                used = None if is_as_held else _used(settlement.postings)
+                shared.posts.tell(Ended(id_, seq, used, gauges, NOTHING, hold.stake, hold.form))
+                return
+        shared = self.shared(hold.account)
         gauges = self._let_go(hold, id_)
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
             shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges))
             return
-        is_local = id_ in self._local
+        held = NOTHING if id_ in self._local else _held(hold)
         self._local.discard(id_)
         shared.own.pop(id_, None)
         super().settle(hold, settlement)
-        if isinstance(hold, StakeHold):
-            is_as_held = settlement.amounts is None and settlement.moves is None
-            used = None if is_as_held else _used(settlement.postings)
-            shared.posts.tell(Ended(id_, seq, used, gauges, NOTHING, hold.stake, hold.form))
-        else:
-            held = NOTHING if is_local else _held(hold)
-            shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges, held))
+        shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges, held))
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -30,6 +30,9 @@ from gateway.state.shared.document import (
 )
 from gateway.state.shared.limits import tell_counters
 from gateway.state.shared.link import Reply, StateUnavailable
+
+if TYPE_CHECKING:
+    from gateway.state.shared.account import SharedAccount
 
 # What the script says of a step.
 REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO = range(7)
@@ -60,32 +63,32 @@ class Form:
     """Requests that differ in their ids only. Made anew whenever the copy is."""
 
     __slots__ = (
-        "charges", "limits", "charged", "counters", "keys", "gauges", "bodies", "tail", "parts",
-        "rooms", "used", "held", "take",
+        "shared", "charges", "limits", "charged", "counters", "keys", "gauges", "bodies", "tail",
+        "parts", "rooms", "used", "held", "take",
     )  # fmt: skip
 
     def __init__(
         self,
+        shared: SharedAccount,
         charged: list[tuple[Balance, int]],
         counters: list[Counter],
         bodies: list[list[Any]],
         ask: Ask,
-        key: str,
-        terms: str,
-        life: str,
     ) -> None:
         """`bodies` are the limits as the script takes them."""
+        self.shared = shared
         self.charges: Charges = ask.charges  # kept, so that nothing else gets their identity
         self.limits: tuple[RateLimit, ...] = ask.limits
         self.charged = charged
         self.counters = counters
         self.bodies = bodies
         self.gauges = [body[1] for body in bodies if body[0] == "c"]
-        self.keys = (key, *[body[1] for body in bodies])
+        self.keys = (shared.key, *[body[1] for body in bodies])
         self.parts = [Part(b.meter, b.span, amount) for b, amount in charged]
         self.rooms = [(balance, balance.room) for balance, _ in charged]
         self.used = [(used_field(b.meter, b.span[0], ""), amount) for b, amount in charged]
         self.held = [(held_field(b), part_name(b.meter, b.span), amount) for b, amount in charged]
+        key, terms, life = shared.key, shared.document.terms, shared.stake.life
         steps = [
             (used, held, part_field(life, part), amount, balance.room, balance.span.end_us)
             for (used, _), (held, part, amount), (balance, _) in zip(
