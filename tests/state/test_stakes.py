@@ -259,3 +259,15 @@ def test_any_mixture_is_counted_to_the_unit(shop: Shop, seed: int) -> None:
         shop.hot.drain(process)
     assert shop.sum("u|") == used
     assert shop.sum("h|") == shop.sum("k|") == sum(h.charges[0][1] for _, h in open_)
+
+
+def test_who_was_frozen_renews_what_it_still_holds(shop: Shop) -> None:
+    one, two = shop.processes
+    held = holds(shop.ask(one, [ONE] * 10))
+    (life,) = shop.fields("j|")
+    shop.set(life, "1 1 10")
+    shop.set("x", "1")
+    assert [each.code for each in shop.ask(one, [ONE] * 2)] == ["budget_exhausted"] * 2  # type: ignore[union-attr]
+    assert holds(shop.ask(two, [ONE])) == []
+    shop.end(one, held)
+    assert (shop.sum("u|"), shop.sum("h|")) == (12, 0)

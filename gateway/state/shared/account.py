@@ -224,10 +224,7 @@ class SharedAccount:
         if not self.is_current:
             await self._read()
         self._rows = dict(self.document.rows)
-        self._records = {k: r for k, r in self.document.records.items() if k not in self._gone}
-        stakes = self.document.stakes
-        self._stakes = {k: row for k, row in stakes.items() if k not in self._gone_stakes}
-        self._ended = []
+        self._take_over_holds()
         self._entries = {
             k: e
             for k, e in self.document.entries.items()
@@ -250,6 +247,19 @@ class SharedAccount:
             stake.count -= 1
         self._gone, self._gone_stakes = {}, set()
         return results
+
+    def _take_over_holds(self) -> None:
+        """Those that the document is to have, but for what jobs change; own ones go on."""
+        now_us = self._outside.now_us()
+        self._records, self._stakes, self._ended = {}, {}, []
+        for hold_id, record in self.document.records.items():
+            if hold_id not in self._gone:
+                is_late = record.ends_us < now_us and hold_id in self.own
+                self._records[hold_id] = replace(record) if is_late else record
+        for life, row in self.document.stakes.items():
+            if life not in self._gone_stakes:
+                is_late = row.ends_us < now_us and life.startswith(self._life)
+                self._stakes[life] = replace(row, ends_us=now_us + LEASE_US) if is_late else row
 
     def _undo(self, jobs: Iterable[Job]) -> None:
         self.is_current = False
