@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import resource
-import signal
 import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import uvloop
 from aiohttp import web
 
 from gateway.api.admin import add_admin_routes
 from gateway.api.control import control_of, new_token, remove_control, write_control
 from gateway.api.health import TallyCollector, add_health_routes
 from gateway.api.usage import UsageApi
-from gateway.config import ConfigError, load
+from gateway.config import load
+from gateway.config.reload import FIXED, load_again, log_warnings
 from gateway.core.book import Book, Listener
 from gateway.fleet import Fleet
 from gateway.journal.errors import JournalError, JournalFull
-from gateway.journal.recovery import recover
+from gateway.journal.folders import left_folders
+from gateway.journal.recovery import recover, recover_left
 from gateway.journal.shipper import Shipper
 from gateway.journal.writer import Journal
 from gateway.log import LogThread
@@ -39,17 +36,17 @@ from gateway.proxy.handler import Proxy, wall_clock_us
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.own import OwnPaths
 from gateway.proxy.pool import Pool
-from gateway.proxy.server import ParserMissing, ProxyServer, require_c_parser
+from gateway.proxy.server import ProxyServer
 from gateway.proxy.tally import Tally
 from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
-from gateway.state.shared.link import StateUnavailable
 from gateway.store import mutations
 from gateway.store.backend import backend_of
-from gateway.store.base import StoreError
 from gateway.store.database import Database
 from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
+from gateway.workers.figures import Figures, counts_of, tally_of
+from gateway.workers.siblings import Siblings
 
 HOUSEKEEPING_S = 1.0  # refusals to the journal
 SAVE_LIMITS_S = 5.0  # rate windows to the store; what a crash may forget of them
@@ -67,12 +64,21 @@ class Gateway:
     proxy_port: int
     admin_port: int
 
-    def __init__(self, config: Path, env: Mapping[str, str], log: LogThread) -> None:
+    def __init__(
+        self,
+        config: Path,
+        env: Mapping[str, str],
+        log: LogThread,
+        book: Book | None = None,
+        siblings: Siblings | None = None,
+    ) -> None:
+        """`book`: loaded already. `siblings`: this is one of several workers."""
         self.config = config
         self.env = dict(env)
         self.log = log
-        self.book: Book = self._load()
-        self.token = new_token()
+        self.siblings = siblings
+        self.book: Book = book or self._load()
+        self.token = siblings.start.token if siblings else new_token()
         self.ticker = Ticker()
         self.tally = Tally(log)
         self.is_draining = False
@@ -84,8 +90,7 @@ class Gateway:
 
     def _load(self) -> Book:
         loaded = load(self.config, self.env)
-        for warning in loaded.warnings:
-            self.log("configuration_warning", level="warning", warning=str(warning))
+        log_warnings(loaded, self.log)
         return loaded.book
 
     async def start(self) -> None:
@@ -93,14 +98,17 @@ class Gateway:
         self.loop = asyncio.get_running_loop()
         book = self.book
         self._data_dir = Path(book.data_dir)  # a reload does not move it
-        self.lock = DataLock(book.data_dir)
+        # Workers have inherited the lock that the supervisor took.
+        self.lock = None if self.siblings else DataLock(book.data_dir)
         self._open_records(book)
+        left = self._recover_left()
         limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
         limits += [limit for route in book.routes for limit in route.limits]
         self.state.restore(self.store.limit_states(self.now_us()), limits)
         self.directory = Directory(book, self.store, self.state)
         if self.fleet is not None:
             await self.fleet.start()
+            await self._adopt(left)
         self.usage = UsageApi(self)
         self.proxy = Proxy(
             book,
@@ -142,6 +150,28 @@ class Gateway:
             self.fleet = Fleet(self, book.state, self.store, recovered.journal_id)
             self.state = self.fleet.state
 
+    def _recover_left(self) -> list[str]:
+        """What another number of workers has left goes into the store; the journals' names."""
+        journal_dir = self.book.journal.dir
+        start = self.siblings.start if self.siblings else None
+        return self.recover_left(start.left if start else left_folders(journal_dir, 1))
+
+    def recover_left(self, folders: Iterable[str]) -> list[str]:
+        """Names of the journals. Raises StoreError, JournalError, OSError."""
+        found = recover_left(folders, self.backend.open_sink)
+        for folder, recovered in found.items():
+            self.log("recovered", folder=folder, **recovered._asdict())
+        return [recovered.journal_id for recovered in found.values()]
+
+    async def adopt(self, folder: str) -> None:
+        """Take over the journal of a worker that has ended for good."""
+        await self._adopt(await asyncio.to_thread(self.recover_left, [folder]))
+
+    async def _adopt(self, journal_ids: Iterable[str]) -> None:
+        for journal_id in journal_ids:
+            if self.fleet is not None:
+                await self.fleet.adopt(journal_id)
+
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""
         now_us = self.now_us()
@@ -165,7 +195,12 @@ class Gateway:
     async def _listen(self, book: Book) -> None:
         proxy = book.proxy_listener
         server = await self.loop.create_server(
-            self.server, proxy.host, proxy.port, ssl=_tls(proxy), backlog=1024
+            self.server,
+            proxy.host,
+            proxy.port,
+            ssl=_tls(proxy),
+            backlog=1024,
+            reuse_port=self.siblings is not None,
         )
         self._servers.append(server)
         self.proxy_port = server.sockets[0].getsockname()[1]
@@ -175,16 +210,21 @@ class Gateway:
 
     async def _listen_admin(self, listener: Listener) -> None:
         app = web.Application()
-        collector = TallyCollector(self.tally, self.figures, lambda: self.book.version)
-        add_health_routes(app, collector, self.problems)
+        add_health_routes(app, self._collect, self.problems)
         add_admin_routes(app, self, self.token)
         self._admin = web.AppRunner(app, access_log=None, keepalive_timeout=30.0)
         await self._admin.setup()
-        site = web.TCPSite(self._admin, listener.host, listener.port, ssl_context=_tls(listener))
+        site = web.TCPSite(
+            self._admin,
+            listener.host,
+            listener.port,
+            ssl_context=_tls(listener),
+            reuse_port=self.siblings is not None,
+        )
         await site.start()
         self.admin_port = self._admin.addresses[0][1]
-        control = control_of(listener, self.admin_port, self.token)
-        write_control(self._data_dir, control)
+        if self.siblings is None:
+            write_control(self._data_dir, control_of(listener, self.admin_port, self.token))
 
     def problems(self) -> list[str]:
         """Why no traffic should come here; empty when it may."""
@@ -198,18 +238,34 @@ class Gateway:
             found.append(f"store: {lag.trouble}")
         return found
 
+    async def _collect(self) -> TallyCollector:
+        """The metrics of all processes that share this listener."""
+        own = self.counted()
+        if self.siblings is None:
+            return TallyCollector(self.tally, own.gauges, self.book.version, 0)
+        counts, gauges, restarts = await self.siblings.gather(own)
+        return TallyCollector(tally_of(counts), gauges, self.book.version, restarts)
+
+    def counted(self) -> Figures:
+        """The metrics of this process."""
+        return Figures(counts_of(self.tally), self.figures())
+
     def figures(self) -> dict[str, float]:
         """Gauges for /metrics; names as in api/health.py."""
         pools = self.proxy.pools.values()
         return {
             "connections": len(self.server.connections),
-            "in_flight": sum(account.in_flight for account in self.state.accounts()),
+            "in_flight": sum(
+                connection.has_hold
+                for connection in (*self.server.connections, *self.server.departed)
+            ),
             "upstream_connections": sum(len(pool.open) for pool in pools),
             "upstream_idle": sum(len(pool.idle) for pool in pools),
             "journal_unshipped_bytes": self.journal.unshipped_bytes,
             "journal_unshipped_records": self.shipper.lag().events,
             "journal_full": int(self.journal.is_full),
             "accounts_loaded": sum(1 for _ in self.state.accounts()),
+            "workers": 1,
         }
 
     # -- while it runs ----------------------------------------------------
@@ -254,26 +310,12 @@ class Gateway:
 
     def reload(self) -> None:
         """Take the configuration anew; a wrong one changes nothing."""
-        try:
-            book = self._load()
-        except ConfigError as exc:
-            problems = [str(problem) for problem in exc.problems]
-            self.log("reload_refused", level="error", problems=problems)
-            return
-        rescaled = [
-            f"meters.{name}.decimals: expected {meter.decimals}, in which its figures are kept,"
-            f" found {book.meters[name].decimals}; give the meter another name"
-            for name, meter in self.book.meters.items()
-            if name in book.meters and book.meters[name].decimals != meter.decimals
-        ]
-        if rescaled:
-            self.log("reload_refused", level="error", problems=rescaled)
-            return
-        fixed = ("proxy_listener", "admin_listener", "data_dir", "journal", "store", "state")
-        changed = [name for name in fixed if getattr(book, name) != getattr(self.book, name)]
-        if changed:
-            self.log("needs_restart", level="warning", changed=changed)
-            book = replace(book, **{name: getattr(self.book, name) for name in changed})
+        book = load_again(self.config, self.env, self.book, self.log, (*FIXED, "workers"))
+        if book is not None:
+            self.use(book)
+
+    def use(self, book: Book) -> None:
+        """Go on with another book; requests in flight keep theirs."""
         self._record_versions(book)
         self.book = book
         self.store.forget()
@@ -294,7 +336,8 @@ class Gateway:
         self._record_refusals()
         self._save_limits()
         if self._admin is not None:
-            remove_control(self._data_dir)
+            if self.siblings is None:
+                remove_control(self._data_dir)
             await self._admin.cleanup()
         if self.fleet is not None:
             await self.fleet.stop()
@@ -311,45 +354,9 @@ class Gateway:
         shipped = self.shipper.stop(drain=True)
         self.store.close()
         self.sink.close()
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
         self.log("stopped", shipped=shipped, connections_cut=cut)
-
-
-def run(config: Path, *, log_level: str = "info") -> int:
-    """Run a gateway until SIGTERM or SIGINT; the exit code.
-
-    Raises ConfigError; everything else that stops the start is said in one line.
-    """
-    log = LogThread(log_level)
-    try:
-        require_c_parser()
-        gateway = Gateway(config, os.environ, log)
-        return uvloop.run(_main(gateway))
-    except (StoreError, StateUnavailable, JournalError, ParserMissing, OSError) as exc:
-        log("not_started", level="error", error=str(exc), kind=type(exc).__name__)
-        return 1
-    finally:
-        log.close()
-
-
-async def _main(gateway: Gateway) -> int:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
-    _raise_open_files()
-    await gateway.start()
-    await ended.wait()
-    await gateway.stop()
-    return 0
-
-
-def _raise_open_files() -> None:
-    """Two sockets a request: take as many descriptors as the system gives."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tls(listener: Listener) -> ssl.SSLContext | None:

@@ -20,7 +20,7 @@ from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource, Posting
-from gateway.state.shared.document import LEASE_US, Document, Record, read, used_field
+from gateway.state.shared.document import LEASE_US, Document, Record, read, row_of, used_field
 from gateway.state.shared.link import Link, StateUnavailable, posted_key
 from gateway.state.shared.shared import SharedState
 from gateway.store.backend import Backend
@@ -33,6 +33,7 @@ RENEW_S = LEASE_US / 3 / 1_000_000
 LATE_CHANGES = 100  # that may be committed after a later one
 MEMBER_S = 2  # a gateway that has not been heard for longer is not waited for
 REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
+ADOPT_S = 5.0  # for the server to take what a journal that was left has
 SHIP_WAIT_S = 3.0  # for what is closed here to be in the store, before an epoch begins
 
 
@@ -109,15 +110,35 @@ class Fleet:
         except StateUnavailable:
             return  # when it is back it is another epoch, and begun from the store
         if posted is not None:
-            for account, hold_id, seq, used in await asyncio.to_thread(self._later, int(posted)):
+            later = await asyncio.to_thread(self._later, self._journal_id, int(posted))
+            for account, hold_id, seq, used in later:
                 self.state.post_again(account, hold_id, seq, used)
 
-    def _later(self, seq: int) -> list[tuple[str, str, int, list[Posting]]]:
-        """Events of this journal after a record: account, id, record and postings."""
+    async def adopt(self, journal_id: str) -> None:
+        """The same of a journal whose gateway will not start again; it is in the store by now."""
+        try:
+            posted = await self._server.command("GET", posted_key(self._tag, journal_id))
+        except StateUnavailable:
+            return  # as above
+        if posted is None:
+            return
+        # A line of its own: what is posted is noted under the journal that it came from.
+        link = Link(self._server, self._tag, journal_id, self._epoch, time.time_ns() // 1000)
+        link.start()
+        later = await asyncio.to_thread(self._later, journal_id, int(posted))
+        for account, hold_id, seq, used in later:
+            key = f"{self._tag}a:{account}"
+            fields = [(used_field(*row_of(posting)), posting[1]) for posting in used]
+            singles = [(hold_id, 0, fields)]
+            link.tell(["give", key, journal_id, seq, seq, [], singles, [], []], (key,))
+        await link.stop(ADOPT_S)
+
+    def _later(self, journal_id: str, seq: int) -> list[tuple[str, str, int, list[Posting]]]:
+        """Events of a journal after a record: account, id, record and postings."""
         events: dict[int, tuple[str, str, int, list[Posting]]] = {}
         with closing(self._reader()) as database:
             numbers = "SELECT no FROM journals WHERE journal_id = ?"
-            (no,) = database.execute(numbers, (self._journal_id,)).fetchall()[0]
+            (no,) = database.execute(numbers, (journal_id,)).fetchall()[0]
             offset = (no - 1) * JOURNAL_SPAN
             bounds = (offset + seq, offset + JOURNAL_SPAN)
             for row in database.execute(_LATER, bounds).fetchall():
@@ -261,10 +282,14 @@ class Fleet:
         """Take up what other gateways, or a command line, have changed."""
         while True:
             await asyncio.sleep(CHANGES_S)
-            with suppress(*ERRORS, StateUnavailable):  # requests say so where it matters
-                self._take_up(await asyncio.to_thread(self._changes))
+            await self.hear()
             with suppress(StateUnavailable):
                 await self._beat()
+
+    async def hear(self) -> None:
+        """What has been changed until now counts here when this returns."""
+        with suppress(*ERRORS, StateUnavailable):  # requests say so where it matters
+            self._take_up(await asyncio.to_thread(self._changes))
 
     def _changes(self) -> list[Changed]:
         """What has come into the audit log since the last time.

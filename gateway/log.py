@@ -21,7 +21,8 @@ QUEUE_MAX = 10_000  # lines waiting; about 5 MB
 class LogThread:
     """Writes what `log` is called with, in order. One per process."""
 
-    def __init__(self, level: str = "info") -> None:
+    def __init__(self, level: str = "info", **facts: Any) -> None:
+        """`facts` stand in every line."""
         self._level = logging.getLevelName(level.upper())
         self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue(QUEUE_MAX)
         self._dropped = 0
@@ -35,6 +36,7 @@ class LogThread:
             ],
             wrapper_class=structlog.make_filtering_bound_logger(self._level),
             cache_logger_on_first_use=True,
+            **facts,
         )
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()

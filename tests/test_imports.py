@@ -27,11 +27,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "usage": RECORDS | {"core"},
     "proxy": RECORDS | {"core", "usage"},
     # What an operator types is read by the parsers of the configuration.
-    "api": RECORDS | {"core", "usage", "proxy", "config"},
+    "api": RECORDS | {"core", "usage", "proxy", "config", "workers"},
     "fleet": RECORDS | {"core", "proxy"},
-    "app": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "fleet"},
+    # What passes between the supervisor and its workers.
+    "workers": frozenset({"core", "proxy"}),
+    "app": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "fleet", "workers"},
+    "process": RECORDS | {"proxy", "config", "log", "app"},
+    "worker": frozenset({"core", "proxy", "api", "log", "workers", "app", "process"}),
+    "supervisor": RECORDS | {"core", "config", "api", "log", "workers"},
     "demo": RECORDS | {"core", "config", "api", "log", "app"},
-    "cli": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "app", "demo"},
+    "cli": RECORDS
+    | {"core", "usage", "proxy", "config", "api", "log", "app", "demo", "process", "supervisor"},
     "__main__": frozenset({"cli"}),
 }
 # With these a decision of the core would depend on more than its arguments.

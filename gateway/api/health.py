@@ -8,7 +8,7 @@ are routes, outcomes, statuses and codes; never accounts, keys or paths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -22,8 +22,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from gateway.proxy.tally import BUCKETS_US, Tally
+from gateway.workers.siblings import FiguresMissing
 
-Figures = Callable[[], dict[str, float]]
+# Made for each scrape. Raises FiguresMissing.
+Collect = Callable[[], Awaitable[Collector]]
 Readiness = Callable[[], list[str]]
 
 GAUGES = {
@@ -33,8 +35,9 @@ GAUGES = {
     "upstream_idle": "Connections to backends that wait for use.",
     "journal_unshipped_bytes": "Bytes of the journal that are not in the store yet.",
     "journal_unshipped_records": "Records of the journal that are not in the store yet.",
-    "journal_full": "1 while the journal cannot take another request.",
-    "accounts_loaded": "Accounts held in memory.",
+    "journal_full": "1 while the journal cannot take another request; of workers, how many.",
+    "accounts_loaded": "Accounts held in memory, by each worker that has called for them.",
+    "workers": "Processes that serve on these listeners.",
     "book_info": "The price book in force; always 1.",
 }
 
@@ -42,10 +45,13 @@ GAUGES = {
 class TallyCollector(Collector):
     """Turns the plain figures into Prometheus families at scrape time."""
 
-    def __init__(self, tally: Tally, figures: Figures, book_version: Callable[[], str]) -> None:
+    def __init__(
+        self, tally: Tally, figures: dict[str, float], book_version: str, restarts: int
+    ) -> None:
         self._tally = tally
         self._figures = figures
         self._book_version = book_version
+        self._restarts = restarts
 
     def collect(self) -> Iterator[Metric]:
         yield from self._routes()
@@ -61,12 +67,13 @@ class TallyCollector(Collector):
             ("unpriced_requests", self._tally.unpriced_requests,
              "Requests that no route names and that passed free."),
             ("internal_errors", self._tally.internal_errors, "Faults of the gateway itself."),
+            ("worker_restarts", self._restarts, "Workers that ended and were started again."),
         ):  # fmt: skip
             yield CounterMetricFamily(f"tallygate_{counter}", text, value=total)
         info = GaugeMetricFamily("tallygate_book_info", GAUGES["book_info"], labels=["version"])
-        info.add_metric([self._book_version()], 1)
+        info.add_metric([self._book_version], 1)
         yield info
-        for name, value in self._figures().items():
+        for name, value in self._figures.items():
             yield GaugeMetricFamily(f"tallygate_{name}", GAUGES[name], value=value)
 
     def _routes(self) -> Iterator[Metric]:
@@ -109,10 +116,8 @@ def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
     return rows
 
 
-def add_health_routes(app: web.Application, collector: Collector, problems: Readiness) -> None:
+def add_health_routes(app: web.Application, collect: Collect, problems: Readiness) -> None:
     """Mount the three paths."""
-    registry = CollectorRegistry()
-    registry.register(collector)
 
     async def healthz(request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -123,6 +128,11 @@ def add_health_routes(app: web.Application, collector: Collector, problems: Read
         return web.json_response(body, status=503 if found else 200)
 
     async def metrics(request: web.Request) -> web.Response:
+        registry = CollectorRegistry()
+        try:
+            registry.register(await collect())
+        except FiguresMissing as missing:
+            return web.Response(status=503, text=f"{missing}\n")
         return web.Response(
             body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )

@@ -62,6 +62,12 @@ class Fleet(Protocol):
     async def documents(self) -> dict[str, Document]: ...
 
 
+class Siblings(Protocol):
+    """What is asked of the other workers (gateway/workers/siblings.py)."""
+
+    async def ask(self, what: str) -> list[Any]: ...
+
+
 class Gateway(Protocol):
     """What is asked of a running gateway (gateway/app.py)."""
 
@@ -76,6 +82,9 @@ class Gateway(Protocol):
 
     @property
     def fleet(self) -> Fleet | None: ...
+
+    @property
+    def siblings(self) -> Siblings | None: ...
 
     @property
     def journal(self) -> LastSeq: ...
@@ -123,10 +132,19 @@ class LivePlace:
         future = self._gateway.shipper.submit(work)
         try:
             changed = _result(future, CHANGE_WAIT_S, "the store")
-            self._gateway.loop.call_soon_threadsafe(self._gateway.store.forget)
-            return changed
         except ERRORS as exc:
             raise ApiProblem("store_unavailable", f"the store refused the change: {exc}") from exc
+        self._gateway.loop.call_soon_threadsafe(self._gateway.store.forget)
+        self._ask_others("changed")  # whoever is asked next knows it
+        return changed
+
+    def _ask_others(self, what: str) -> list[Any]:
+        """What the other workers of this machine say; they answer within a second or not."""
+        siblings = self._gateway.siblings
+        if siblings is None:
+            return []
+        asked = asyncio.run_coroutine_threadsafe(siblings.ask(what), self._gateway.loop)
+        return _result(asked, HOT_WAIT_S, "the supervisor")
 
     def read(self, work: Callable[[Database], T]) -> T:
         with closing(self.reader()) as connection:
@@ -137,6 +155,8 @@ class LivePlace:
         return self._gateway.backend.open_reader()
 
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
+        if seq is None:
+            self._ask_others("ship")
         wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
         shipper = self._gateway.shipper
         if shipper.shipped_seq >= wanted:
@@ -151,35 +171,9 @@ class LivePlace:
 
     def holds(self) -> list[OpenHold]:
         """Of every connection's request, also where the client has gone meanwhile."""
-        return self.hot(lambda _: self._open_holds())
-
-    def _open_holds(self) -> list[OpenHold]:
-        now_us = self._gateway.now_us()
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        found = []
-        server = self._gateway.server
-        for connection in (*server.connections, *server.departed):
-            x = connection.exchange
-            if x is None or x.hold is None or not connection.has_hold:
-                continue
-            amounts = {b.meter: n for b, n in x.hold.reserved}
-            amounts |= {share.counter.meter: n for share, n in x.hold.counts}
-            found.append(
-                OpenHold(
-                    id=x.event_id,
-                    request_id=x.request_id,
-                    account=x.account.account.id,
-                    user=x.user,
-                    project=x.project,
-                    key_id=x.key_id,
-                    route=x.route_name,
-                    operation=x.route.operation,
-                    owner=owner,
-                    time_us=x.time_us,
-                    expires_us=now_us + HOLD_LEASE_US,
-                    amounts=tuple(amounts.items()),
-                )
-            )
+        found = self.hot(lambda _: open_holds(self._gateway))
+        for others in self._ask_others("holds"):
+            found += (OpenHold(*hold) for hold in others)
         return sorted(found)
 
     def exclusive(self) -> AbstractContextManager[Any]:
@@ -241,6 +235,36 @@ class LivePlace:
         journal = self._gateway.journal
         journal.flush()
         return used, topped_up, self._gateway.shipper.barrier(journal.last_seq)
+
+
+def open_holds(gateway: Gateway) -> list[OpenHold]:
+    """Of one process. On the loop's thread."""
+    expires_us = gateway.now_us() + HOLD_LEASE_US
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    found = []
+    for connection in (*gateway.server.connections, *gateway.server.departed):
+        x = connection.exchange
+        if x is None or x.hold is None or not connection.has_hold:
+            continue
+        amounts = {b.meter: n for b, n in x.hold.reserved}
+        amounts |= {share.counter.meter: n for share, n in x.hold.counts}
+        found.append(
+            OpenHold(
+                id=x.event_id,
+                request_id=x.request_id,
+                account=x.account.account.id,
+                user=x.user,
+                project=x.project,
+                key_id=x.key_id,
+                route=x.route_name,
+                operation=x.route.operation,
+                owner=owner,
+                time_us=x.time_us,
+                expires_us=expires_us,
+                amounts=tuple(amounts.items()),
+            )
+        )
+    return found
 
 
 def _result(future: Future[T], timeout_s: float, who: str) -> T:

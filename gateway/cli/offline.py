@@ -18,7 +18,8 @@ from gateway.api.problem import ApiProblem
 from gateway.cli.options import Failed
 from gateway.core.book import Book
 from gateway.core.waiting import NotLoaded
-from gateway.journal.recovery import recover
+from gateway.journal.folders import left_folders
+from gateway.journal.recovery import recover, recover_left
 from gateway.journal.sink import Sink
 from gateway.proxy.directory import Directory
 from gateway.state.memory import MemoryState
@@ -91,6 +92,7 @@ class OfflineOffice:
         backend = backend_of(book.store)
         self._sink = backend.open_sink(book.journal.dir)
         recover(book.journal.dir, self._sink)
+        recover_left(left_folders(book.journal.dir, 1), backend.open_sink)
         self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
         self._place = OfflinePlace(book, backend, self._sink)
         self._operations = Operations(self._place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,16 +20,25 @@ from gateway.cli.options import config_option
     show_default=True,
 )
 def serve(config: Path, log_level: str) -> None:
-    """Run the gateway of a configuration until SIGTERM, which drains it."""
-    from gateway.app import run
-    from gateway.config import ConfigError
+    """Run the gateway of a configuration until SIGTERM, which drains it.
+
+    With `workers: N` in the configuration, N processes serve on the same ports, and this one
+    keeps them running.
+    """
+    from gateway.config import ConfigError, load
 
     try:
-        code = run(config, log_level=log_level)
+        loaded = load(config, os.environ)
     except ConfigError as exc:
         for problem in exc.problems:
             click.echo(problem, err=True)
         count = len(exc.problems)
         click.echo(f"{count} problem{'s' * (count != 1)}: not started", err=True)
-        code = 1
-    sys.exit(code)
+        sys.exit(1)
+    if loaded.book.workers > 1:
+        from gateway.supervisor import run as supervise
+
+        sys.exit(supervise(config, loaded, log_level=log_level))
+    from gateway.process import run
+
+    sys.exit(run(config, loaded, log_level=log_level))

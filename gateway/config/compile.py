@@ -70,6 +70,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
     journal = _journal(draft)
     store = _store(draft)
     state = _state(draft, store)
+    _check_workers(draft)
     if len(draft.problems):
         return None
     admin = config.listeners.admin
@@ -104,6 +105,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
         state=state,
         usage_api=usage_api(draft),
         response_headers=ResponseHeaders(**config.response_headers.model_dump()),
+        workers=config.workers,
     )
 
 
@@ -173,6 +175,22 @@ def _state(draft: Draft, store: StoreSettings) -> StateSettings:
         hint = "what gateways share needs a store that they share"
         draft.problems.expected(mark, "store.url beside it", "none", hint)
     return StateSettings(url, model.timeout / 1_000_000, model.when_away, model.prefix)
+
+
+def _check_workers(draft: Draft) -> None:
+    """Several processes decide as one only on what they share."""
+    if draft.config.workers == 1:
+        return
+    lacking = [
+        f"{section}.url"
+        for section in ("store", "state")
+        if not (draft.has(section, "url") or draft.has(section, "url_file"))
+    ]
+    if lacking:
+        found = f"{draft.config.workers} workers without {' and '.join(lacking)}"
+        hint = "each worker is a process, and balances are in a process unless they are shared"
+        mark = draft.at("workers")
+        draft.problems.expected(mark, "store.url and state.url beside several workers", found, hint)
 
 
 def _secret_url(

@@ -209,6 +209,13 @@ class Config(Model):
         default="./data",
         description="Everything that must survive; relative to the working directory.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the same ports; more than one need store.url and"
+        " state.url. Default 1.",
+    )
     journal: JournalModel = Field(default_factory=JournalModel, description="The journal.")
     store: StoreModel = Field(default_factory=StoreModel, description="The store.")
     state: StateModel = Field(default_factory=StateModel, description="Shared balances.")

@@ -391,3 +391,4 @@ class Book:
     state: StateSettings
     usage_api: UsageApi
     response_headers: ResponseHeaders
+    workers: int = 1  # processes that serve on the same ports

@@ -42,6 +42,11 @@ class DataLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
+    @property
+    def fd(self) -> int:
+        """A process that inherits it holds the lock, too."""
+        return self._fd
+
     def close(self) -> None:
         os.ftruncate(self._fd, 0)
         os.close(self._fd)

@@ -1,0 +1,483 @@
+"""Several workers of one gateway: real processes on one port, on PostgreSQL and Valkey."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import scripts
+from tests.support.configs import Caller, Config, caller, config, pool, route
+from tests.support.gateway import Gateway, NotStarted
+from tests.support.raw import connected, head
+from tests.support.recorder import Recorder
+from tests.support.stores import use_kind
+from tests.support.until import until
+
+WORKERS = 3
+ROOMY = {"allowances": {"coins": {"amount": 1_000_000, "per": "month"}}}
+TIGHT = {"allowances": {"coins": {"amount": 7, "per": "month"}}}
+CALLERS = pool("acct", 40)
+TIGHT_ONE = caller("tight")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_shared_stores() -> Iterator[None]:
+    before = use_kind("fleet")
+    yield
+    use_kind(before)
+
+
+class Scene:
+    """A gateway of several workers before a recorder."""
+
+    def __init__(self, home: Path, workers: int = WORKERS) -> None:
+        self.recorder = Recorder()
+        self.gateway = Gateway(self._config(workers), home)
+        self._callers = list(CALLERS)
+
+    def _config(self, workers: int) -> Config:
+        routes = [
+            route("GET /n/{id}", {"coins": 1}),
+            route("GET /priced/{id}", {"coins": 1}, name="priced"),
+            route("GET /hang/{id}", {"coins": 1}, name="hang"),
+        ]
+        return config(
+            self.recorder.port,
+            routes=routes,
+            callers={"roomy": CALLERS, "tight": [TIGHT_ONE]},
+            plans={"roomy": ROOMY, "tight": TIGHT},
+            workers=workers,
+        )
+
+    def start(self) -> None:
+        """Start, and wait for all workers: the first one serves before the others."""
+        before = len(self.facts("serving"))
+        self.gateway.start()
+        if self.gateway.config["workers"] > 1:
+            until(lambda: len(self.facts("serving")), lambda n: n > before, what="all workers")
+
+    def newcomer(self) -> Caller:
+        return self._callers.pop()
+
+    def facts(self, event: str) -> list[dict[str, object]]:
+        """Lines of the log, by what they tell of."""
+        lines = (json.loads(x) for x in self.gateway.log.splitlines() if x.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+    def pids(self) -> dict[int, int]:
+        """Of the workers, by number."""
+        return {x["worker"]: x["pid"] for x in self.facts("worker_started")}  # type: ignore[misc]
+
+    def race(self, who: Caller, calls: int, path: str = "/n") -> Counter[int]:
+        """So many calls at once, each on a connection of its own."""
+        with ThreadPoolExecutor(16) as threads:
+            answers = threads.map(lambda n: self.gateway.get(f"{path}/{n}", who), range(calls))
+            return Counter(answer.status for answer in answers)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        text = self.gateway.admin("/metrics").body.decode()
+        found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def wait_used(self, who: Caller, units: int) -> None:
+        """Until it is told; a worker tells what it knew of the others a moment ago."""
+        until(
+            lambda: self.gateway.settled_usage(who)["used"],
+            lambda used: used == units,
+            what=f"{units} units",
+        )
+
+    def wait_restarted(self, number: int, pid: int) -> None:
+        """Until another process serves in the place of one that was killed."""
+        until(lambda: self.pids()[number], lambda now: now != pid, what="another process")
+        until(
+            lambda: {x["worker"]: x["pid"] for x in self.facts("worker_serves")}.get(number),
+            lambda now: now == self.pids()[number],
+            what="its start",
+        )
+
+    def close(self) -> None:
+        pids = self.pids().values()
+        self.gateway.kill()
+        until(lambda: [p for p in pids if _is_alive(p)], lambda left: not left, what="no orphan")
+        self.recorder.stop()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One that the tests share that leave it as it was."""
+    scene = Scene(tmp_path_factory.mktemp("workers"))
+    try:
+        scene.start()
+        yield scene
+        scene.gateway.stop()
+    finally:
+        scene.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """One of this test alone, not started."""
+    made = Scene(tmp_path)
+    yield made
+    made.close()
+
+
+class Hanging:
+    """Requests that wait for their backend, each on a connection of its own."""
+
+    def __init__(self, scene: Scene, who: Caller, calls: int) -> None:
+        self.statuses: list[int] = []
+        self._gates = []
+        self._threads = []
+        for number in range(calls):
+            path = f"/hang/{who.account}-{number}"
+            gate = scene.recorder.scripts[path] = scripts.Gate()
+            self._gates.append(gate)
+            thread = threading.Thread(target=self._call, args=(scene.gateway, path, who))
+            self._threads.append(thread)
+            thread.start()
+        for gate in self._gates:
+            assert gate.reached.wait(10)
+
+    def _call(self, gateway: Gateway, path: str, who: Caller) -> None:
+        try:
+            self.statuses.append(gateway.get(path, who).status)
+        except (OSError, EOFError):
+            self.statuses.append(0)
+
+    def finish(self) -> list[int]:
+        for gate in self._gates:
+            gate.open()
+        for thread in self._threads:
+            thread.join(20)
+        return self.statuses
+
+
+def test_requests_reach_several_workers_and_the_operator_sees_all(shared: Scene) -> None:
+    who = shared.newcomer()
+    hanging = Hanging(shared, who, 24)
+    done = shared.gateway.cli("holds", "--json", "--account", who.account)
+    in_flight = shared.metric("tallygate_in_flight")
+    assert hanging.finish() == [200] * 24
+    assert done.code == 0, done.err
+    owners = Counter(hold["owner"].rpartition(":")[2] for hold in _items(done.out))
+    assert owners.total() == 24
+    assert len(owners) > 1
+    assert set(owners) <= {str(pid) for pid in shared.pids().values()}
+    assert in_flight == 24
+
+
+def _items(out: str) -> list[dict[str, str]]:
+    document = json.loads(out)
+    items: list[dict[str, str]] = document["items"] if isinstance(document, dict) else document
+    return items
+
+
+def test_100_parallel_requests_against_7_let_exactly_7_through(shared: Scene) -> None:
+    assert shared.race(TIGHT_ONE, 100) == {200: 7, 429: 93}
+
+
+def test_metrics_are_the_sum_of_all_workers(shared: Scene) -> None:
+    before = shared.metric("tallygate_requests_total")
+    assert shared.race(shared.newcomer(), 50) == {200: 50}
+    for _ in range(5):  # whichever worker answers
+        assert shared.metric("tallygate_requests_total") == before + 50
+    assert shared.metric("tallygate_workers") == WORKERS
+
+
+def test_a_revoked_key_is_refused_by_every_worker_within_a_second(shared: Scene) -> None:
+    account = shared.newcomer().account
+    made = shared.gateway.cli("keys", "create", account, "--json")
+    assert made.code == 0, made.err
+    key = json.loads(made.out)
+    who = Caller(account, key["key"])
+    assert shared.race(who, 30) == {200: 30}
+    assert shared.gateway.cli("keys", "revoke", key["id"]).code == 0
+    until(lambda: shared.race(who, 30), lambda seen: seen == {401: 30}, deadline_s=1.0)
+
+
+def test_the_audit_is_clean_while_they_run(shared: Scene) -> None:
+    who = shared.newcomer()
+    assert shared.race(who, 40) == {200: 40}
+    done = shared.gateway.cli("audit")
+    assert done.code == 0, (done.out, done.err)
+    shared.wait_used(who, 40)
+
+
+def test_every_event_of_every_worker_is_followed(shared: Scene) -> None:
+    who = shared.newcomer()
+    assert shared.race(who, 20, "/n/early") == {404: 20}  # no such route
+    command = [sys.executable, "-m", "gateway", "events", "--follow", "--json", "--account",
+               who.account, "--config", str(shared.gateway.file)]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
+    seen: list[str] = []
+
+    def read() -> None:
+        assert following.stdout is not None
+        seen.extend(json.loads(line)["path"] for line in following.stdout)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        assert shared.race(who, 40) == {200: 40}
+        until(lambda: len(seen), lambda n: n >= 40, what="all events")
+    finally:
+        following.send_signal(signal.SIGINT)
+        following.wait(10)
+        reading.join(10)
+    assert sorted(seen) == sorted(f"/n/{n}" for n in range(40))
+
+
+def test_a_reload_reaches_all_and_drops_no_request(shared: Scene) -> None:
+    who, slow = shared.newcomer(), shared.newcomer()
+    hanging = Hanging(shared, slow, 12)
+    priced = next(r for r in shared.gateway.config["routes"] if r["name"] == "priced")
+    priced["price"] = {"coins": 5}
+    before = len(_reloaded(shared))
+    shared.gateway.reload()
+    until(lambda: len(_reloaded(shared)), lambda n: n == before + 1, what="the reload")
+    assert shared.race(who, 30, "/priced") == {200: 30}
+    assert hanging.finish() == [200] * 12
+    shared.wait_used(who, 150)
+
+
+def _reloaded(scene: Scene) -> list[dict[str, object]]:
+    """Reloads that the supervisor has ended."""
+    return [fact for fact in scene.facts("reloaded") if "workers" in fact]
+
+
+def test_a_wrong_configuration_is_refused_by_all(shared: Scene) -> None:
+    who = shared.newcomer()
+    right = shared.gateway.file.read_text()
+    wrong = right.replace('"routes": [', '"routes": [{"name": "wrong"}, ')
+    shared.gateway.file.write_text(wrong)
+    try:
+        os.kill(shared.gateway.pid, signal.SIGHUP)
+        refused = until(lambda: shared.facts("reload_refused"), what="the refusal")
+        assert "expected the key 'match'" in str(refused[0]["problems"])
+        assert shared.race(who, 30) == {200: 30}
+        # What stands in the file does not count for a worker that is started again, either.
+        pid = shared.pids()[2]
+        os.kill(pid, signal.SIGKILL)
+        shared.wait_restarted(2, pid)
+        assert shared.race(who, 30) == {200: 30}
+        assert len(shared.facts("reload_refused")) == 1
+    finally:
+        shared.gateway.file.write_text(right)
+
+
+class Load:
+    """Clients that call as fast as they can, and connect anew when they are cut off."""
+
+    def __init__(self, gateway: Gateway, callers: list[Caller]) -> None:
+        self.acknowledged: list[str] = []
+        self._gateway = gateway
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(who,)) for who in callers]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self, who: Caller) -> None:
+        numbers = itertools.count()
+        while not self._ended.is_set():
+            try:
+                with connected(self._gateway.port) as connection:
+                    self._on(connection, who, numbers)
+            except (OSError, EOFError):
+                continue
+
+    def _on(self, connection, who: Caller, numbers: Iterator[int]) -> None:  # type: ignore[no-untyped-def]
+        while not self._ended.is_set():
+            path = f"/n/{who.account}-{next(numbers)}"
+            connection.send(head("GET", path, who.bearer))
+            answer = connection.answer()
+            if not answer.complete:
+                return
+            assert answer.status == 200, answer
+            self.acknowledged.append(path)
+
+    def wait(self, answers: int) -> None:
+        wanted = len(self.acknowledged) + answers
+        until(lambda: len(self.acknowledged), lambda n: n >= wanted, what="the load")
+
+    def end(self) -> list[str]:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(20)
+        return self.acknowledged
+
+
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(shared: Scene) -> None:
+    callers = [shared.newcomer() for _ in range(6)]
+    load = Load(shared.gateway, callers)
+    seen = 0.0
+    for number in (1, 2):
+        load.wait(150)
+        pid = shared.pids()[number]
+        before = shared.metric("tallygate_requests_total")
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(5):
+            now = shared.metric("tallygate_requests_total")
+            assert now >= max(before, seen)
+            seen = now
+        shared.wait_restarted(number, pid)
+        load.wait(50)
+    acknowledged = load.end()
+    names = {who.account for who in callers}
+    events = [e for e in shared.gateway.events() if e.account in names]
+    until(
+        lambda: len(set(acknowledged) - {e.path for e in shared.gateway.events()}),
+        lambda lost: lost == 0,
+        what="every acknowledged request",
+    )
+    events = [e for e in shared.gateway.events() if e.account in names]
+    assert set(Counter(e.path for e in events).values()) == {1}
+    for who in callers:
+        mine = sum(e.charges.get("coins", 0) for e in events if e.account == who.account)
+        shared.wait_used(who, mine)
+    done = shared.gateway.cli("audit")
+    assert done.code == 0, (done.out, done.err)
+    assert shared.metric("tallygate_worker_restarts_total") >= 2
+    assert shared.metric("tallygate_requests_total") >= seen
+
+
+def test_sigterm_lets_the_requests_in_flight_finish(scene: Scene) -> None:
+    who = scene.newcomer()
+    scene.start()
+    hanging = Hanging(scene, who, 6)
+    scene.gateway.terminate()
+    until(lambda: not _accepts(scene), what="the end of new connections")
+    assert hanging.finish() == [200] * 6
+    assert scene.gateway.wait() == 0
+    assert len(scene.facts("stopped")) == WORKERS
+    scene.start()
+    scene.wait_used(who, 6)
+    scene.gateway.stop()
+
+
+def _accepts(scene: Scene) -> bool:
+    try:
+        return scene.gateway.get("/n/probe").status != 503
+    except (OSError, EOFError):
+        return False
+
+
+def test_workers_end_with_their_supervisor_and_the_next_start_waits_for_them(scene: Scene) -> None:
+    who = scene.newcomer()
+    scene.start()
+    hanging = Hanging(scene, who, 6)
+    pids = scene.pids().values()
+    scene.gateway.kill()
+    until(lambda: not _accepts(scene), what="the end of new connections")
+    assert any(map(_is_alive, pids))  # they drain
+    starting = threading.Thread(target=scene.start)
+    starting.start()
+    assert hanging.finish() == [200] * 6
+    starting.join(30)
+    assert not any(map(_is_alive, pids))
+    scene.wait_used(who, 6)
+    scene.gateway.stop()
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 2)])
+def test_another_number_of_workers_ships_what_is_left(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    scene = Scene(tmp_path, before)
+    who = scene.newcomer()
+    try:
+        scene.start()
+        pids = [*scene.pids().values(), scene.gateway.pid]
+        assert scene.race(who, 60) == {200: 60}
+        for pid in pids:  # all at once, so that nobody drains
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        scene.gateway.wait()
+        scene.gateway.config["workers"] = after
+        scene.start()
+        paths = Counter(e.path for e in scene.gateway.events(account=who.account))
+        assert paths == {f"/n/{n}": 1 for n in range(60)}
+        scene.wait_used(who, 60)
+        assert scene.race(who, 10) == {200: 10}
+        done = scene.gateway.cli("audit")
+        assert done.code == 0, (done.out, done.err)
+        scene.gateway.stop()
+    finally:
+        scene.close()
+
+
+def test_more_and_fewer_workers_by_a_reload(scene: Scene) -> None:
+    who = scene.newcomer()
+    scene.start()
+    assert scene.race(who, 30) == {200: 30}
+    for count in (4, 2):
+        scene.gateway.config["workers"] = count
+        scene.gateway.reload()
+        until(
+            lambda: [fact["workers"] for fact in _reloaded(scene)],
+            lambda found, n=count: found[-1:] == [n],  # type: ignore[misc]
+            what="the other number",
+        )
+        assert scene.metric("tallygate_workers") == count
+        assert scene.race(who, 10) == {200: 10}
+    assert scene.metric("tallygate_requests_total") >= 50
+    scene.wait_used(who, 50)
+    scene.gateway.stop()
+
+
+def test_what_stops_a_worker_at_first_stops_the_start(scene: Scene) -> None:
+    scene.gateway.config["store"] = {"url": "postgresql://127.0.0.1:1/none?connect_timeout=2"}
+    with pytest.raises(NotStarted) as failed:
+        scene.gateway.start()
+    assert '"not_started"' in str(failed.value)
+    assert "worker 1: StoreError" in str(failed.value)
+    assert scene.gateway.wait() == 1
+
+
+def test_a_port_that_another_gateway_has_is_not_shared(shared: Scene, scene: Scene) -> None:
+    scene.gateway.directory.joinpath("data").mkdir()
+    scene.gateway.port, scene.gateway.admin_port = shared.gateway.port, 0
+    scene.gateway._write_config()
+    done = scene.gateway.cli("serve")
+    assert done.code == 1
+    assert f"127.0.0.1:{shared.gateway.port}: address already in use" in done.err
+
+
+def test_offline_commands_bring_in_what_all_workers_left(scene: Scene) -> None:
+    who = scene.newcomer()
+    scene.start()
+    pids = [*scene.pids().values(), scene.gateway.pid]
+    assert scene.race(who, 30) == {200: 30}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    scene.gateway.wait()
+    until(lambda: not any(map(_is_alive, pids[:-1])), what="their end")
+    done = scene.gateway.cli("usage", who.account, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["meters"]["coins"]["used"] == 30
