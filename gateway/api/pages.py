@@ -32,23 +32,6 @@ def keys_after(
     return [key_of(row) for row in connection.execute(sql, values).fetchall()]
 
 
-def last_event_seq(connection: Database) -> int:
-    """The sequence of the event that was settled last, 0 when there is none."""
-    sql = "SELECT coalesce(max(seq), 0) FROM events"
-    seq: int = connection.execute(sql).fetchall()[0][0]
-    return seq
-
-
-def window_before(connection: Database, before: int, most: int) -> tuple[int, int]:
-    """The last `most` events before a sequence: the first one's sequence, and how many."""
-    sql = (
-        "SELECT coalesce(min(seq), 0), count(*) FROM"
-        " (SELECT seq FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?) AS page"
-    )
-    first, count = connection.execute(sql, (before, most)).fetchall()[0]
-    return first, count
-
-
 def audit_log_before(
     connection: Database,
     before: int | None,

@@ -21,7 +21,7 @@ from gateway.api.operations import (
     Paging,
     Reply,
 )
-from gateway.api.pages import audit_log_before, last_event_seq, window_before
+from gateway.api.pages import audit_log_before
 from gateway.api.problem import ApiProblem, refuse_unknown
 from gateway.api.statements import (
     breakdown_document,
@@ -35,7 +35,8 @@ from gateway.core.instants import iso
 from gateway.core.rows import is_cap_lot
 from gateway.core.units import json_amount
 from gateway.store.database import Database
-from gateway.store.reports import ActivityFilter, Page, read_activity, read_events_after
+from gateway.store.reports import ActivityFilter, Page, read_activity
+from gateway.store.settled import Places, last_places, read_newer, read_older
 from gateway.usage.activity import Query, encode_cursor, parse_query
 
 FILTERS = (
@@ -155,7 +156,7 @@ def list_events(ops: Operations, call: Call) -> Reply:
     document = {
         "items": [event_document(event, book) for event in found.events],
         "next": found.next,
-        "follow": str(found.follow),
+        "follow": _places_text(found.follow),
     }
     return Reply(200, document)
 
@@ -163,7 +164,7 @@ def list_events(ops: Operations, call: Call) -> Reply:
 class _Found(NamedTuple):
     events: list[Event]
     next: str | None  # cursor of older ones
-    follow: int  # where newer ones begin
+    follow: Places  # where newer ones begin
 
 
 def _event_query(call: Call) -> Query:
@@ -179,48 +180,41 @@ def _event_query(call: Call) -> Query:
 def _of_account(ops: Operations, query: Query, account: str) -> _Found:
     """Newest first, by the index on account and time."""
 
-    def read(connection: Database) -> tuple[int, Page]:
-        seq = last_event_seq(connection)
-        return seq, read_activity(connection, account, query.wanted, query.limit, query.after)
+    def read(connection: Database) -> tuple[Places, Page]:
+        follow = last_places(connection)
+        return follow, read_activity(connection, account, query.wanted, query.limit, query.after)
 
-    seq, page = ops.place.read(read)
-    return _Found(page.events, encode_cursor(page.next) if page.next else None, seq)
+    follow, page = ops.place.read(read)
+    return _Found(page.events, encode_cursor(page.next) if page.next else None, follow)
 
 
 def _of_all(ops: Operations, call: Call, query: Query) -> _Found:
     """Newest first in the order of settlement, window by window."""
-    cursor = Fields(call.query, EVENT_FIELDS, "parameter").get("cursor", _parse_seq, None)
+    cursor = Fields(call.query, EVENT_FIELDS, "parameter").get("cursor", _parse_places, None)
+    window = query.limit if query.wanted == ActivityFilter() else WINDOW
 
     def read(connection: Database) -> _Found:
-        newest = last_event_seq(connection)
-        end = newest + 1 if cursor is None else cursor
-        events: list[Event] = []
-        size = query.limit if query.wanted == ActivityFilter() else WINDOW
-        for _ in range(WINDOWS_MAX):
-            room = query.limit - len(events)
-            first, count = window_before(connection, end, size)
-            if room == 0 or count == 0:
-                break
-            window, _ = read_events_after(connection, first - 1, count)
-            found = [event for event in reversed(window) if matches(event, query.wanted)]
-            if len(found) > room:
-                size = room  # a window that cannot hold too many
-                continue
-            events += found
-            end = first
-        has_older = window_before(connection, end, 1)[1] > 0
-        return _Found(events, str(end) if has_older else None, newest)
+        follow = last_places(connection)
+        found = read_older(
+            connection,
+            cursor,
+            query.limit,
+            lambda event: matches(event, query.wanted),
+            window,
+            WINDOW * WINDOWS_MAX,
+        )
+        return _Found(found.events, _places_text(found.next) if found.next else None, follow)
 
     return ops.place.read(read)
 
 
 def _newer(ops: Operations, call: Call, query: Query, account: str | None) -> _Found:
     """Oldest first: what was settled after the given place."""
-    after = Fields(call.query, EVENT_FIELDS, "parameter").need("after", _parse_seq)
-    events, seq = ops.place.read(
-        lambda connection: read_events_after(connection, after, query.limit, account)
+    after = Fields(call.query, EVENT_FIELDS, "parameter").need("after", _parse_places)
+    events, follow = ops.place.read(
+        lambda connection: read_newer(connection, after, query.limit, account)
     )
-    return _Found([event for event in events if matches(event, query.wanted)], None, seq)
+    return _Found([event for event in events if matches(event, query.wanted)], None, follow)
 
 
 def matches(event: Event, wanted: ActivityFilter) -> bool:
@@ -309,6 +303,16 @@ def _change_document(row: dict[str, Any]) -> dict[str, Any]:
     named = {name: row.get(name) for name in names}
     change = {"before": row.get("before"), "after": row.get("after")}
     return {"id": str(row["id"]), "time": iso(row["time_us"]), **named, **change}
+
+
+def _places_text(places: Places) -> str:
+    """`0` before the first event."""
+    return ".".join(map(str, places)) or "0"
+
+
+def _parse_places(value: object) -> Places:
+    """As `_places_text` wrote them. Raises ValueError."""
+    return tuple(_parse_seq(part) for part in parse_any_text(value).split("."))
 
 
 def _parse_seq(value: object) -> int:

@@ -192,7 +192,7 @@ SHAPES: dict[str, Shape] = {
             **OF_ACCOUNT,
             "after": {
                 "type": "string",
-                "pattern": "^[0-9]{1,18}$",
+                "pattern": r"^[0-9]{1,18}(\.[0-9]{1,18}){0,99}$",
                 "description": "The `follow` of an earlier answer: only what is newer, in order.",
             },
             "wait": {

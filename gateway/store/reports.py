@@ -138,19 +138,6 @@ def read_activity(
     return Page(events, floor)
 
 
-def read_events_after(
-    connection: Database, seq: int, limit: int, account: str | None = None
-) -> tuple[list[Event], int]:
-    """Events in the order they were settled, and the sequence to go on from."""
-    where = "e.seq > ?" if account is None else "e.seq > ? AND e.account = ?"
-    values = (seq,) if account is None else (seq, account)
-    sql = f"{EVENTS} WHERE {where} ORDER BY e.seq LIMIT ?"
-    with read_snapshot(connection):
-        rows = connection.execute(sql, (*values, limit)).fetchall()
-        events = with_charges(connection, rows)
-    return events, rows[-1][0] if rows else seq
-
-
 def span_conditions(account: str, wanted: ActivityFilter) -> tuple[list[str], list[Any]]:
     """The part of the condition that the index answers."""
     where: list[str] = ["e.account = ?"]

@@ -26,6 +26,7 @@ from tests.support.stores import use_kind
 from tests.support.until import until
 
 WORKERS = 3
+START_S = 60.0  # of several interpreters on a machine that does much else
 ROOMY = {"allowances": {"coins": {"amount": 1_000_000, "per": "month"}}}
 TIGHT = {"allowances": {"coins": {"amount": 7, "per": "month"}}}
 CALLERS = pool("acct", 40)
@@ -66,7 +67,12 @@ class Scene:
         before = len(self.facts("serving"))
         self.gateway.start()
         if self.gateway.config["workers"] > 1:
-            until(lambda: len(self.facts("serving")), lambda n: n > before, what="all workers")
+            until(
+                lambda: len(self.facts("serving")),
+                lambda n: n > before,
+                what="all workers",
+                deadline_s=START_S,
+            )
 
     def newcomer(self) -> Caller:
         return self._callers.pop()
@@ -107,6 +113,7 @@ class Scene:
             lambda: {x["worker"]: x["pid"] for x in self.facts("worker_serves")}.get(number),
             lambda now: now == self.pids()[number],
             what="its start",
+            deadline_s=START_S,
         )
 
     def close(self) -> None:
@@ -139,7 +146,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """One of this test alone, not started."""
-    made = Scene(tmp_path)
+    made = Scene(tmp_path, 2)
     yield made
     made.close()
 
@@ -207,7 +214,7 @@ def test_metrics_are_the_sum_of_all_workers(shared: Scene) -> None:
     assert shared.metric("tallygate_workers") == WORKERS
 
 
-def test_a_revoked_key_is_refused_by_every_worker_within_a_second(shared: Scene) -> None:
+def test_a_revoked_key_is_refused_by_every_worker_at_once(shared: Scene) -> None:
     account = shared.newcomer().account
     made = shared.gateway.cli("keys", "create", account, "--json")
     assert made.code == 0, made.err
@@ -215,7 +222,8 @@ def test_a_revoked_key_is_refused_by_every_worker_within_a_second(shared: Scene)
     who = Caller(account, key["key"])
     assert shared.race(who, 30) == {200: 30}
     assert shared.gateway.cli("keys", "revoke", key["id"]).code == 0
-    until(lambda: shared.race(who, 30), lambda seen: seen == {401: 30}, deadline_s=1.0)
+    # Who is told that it is revoked may count on it, at whichever worker.
+    assert shared.race(who, 30) == {401: 30}
 
 
 def test_the_audit_is_clean_while_they_run(shared: Scene) -> None:
@@ -372,7 +380,7 @@ def test_sigterm_lets_the_requests_in_flight_finish(scene: Scene) -> None:
     until(lambda: not _accepts(scene), what="the end of new connections")
     assert hanging.finish() == [200] * 6
     assert scene.gateway.wait() == 0
-    assert len(scene.facts("stopped")) == WORKERS
+    assert len(scene.facts("stopped")) == 2
     scene.start()
     scene.wait_used(who, 6)
     scene.gateway.stop()
@@ -396,13 +404,13 @@ def test_workers_end_with_their_supervisor_and_the_next_start_waits_for_them(sce
     starting = threading.Thread(target=scene.start)
     starting.start()
     assert hanging.finish() == [200] * 6
-    starting.join(30)
+    starting.join(START_S)
     assert not any(map(_is_alive, pids))
     scene.wait_used(who, 6)
     scene.gateway.stop()
 
 
-@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (3, 2)])
 def test_another_number_of_workers_ships_what_is_left(
     tmp_path: Path, before: int, after: int
 ) -> None:
@@ -434,7 +442,7 @@ def test_more_and_fewer_workers_by_a_reload(scene: Scene) -> None:
     who = scene.newcomer()
     scene.start()
     assert scene.race(who, 30) == {200: 30}
-    for count in (4, 2):
+    for count in (3, 1):
         scene.gateway.config["workers"] = count
         scene.gateway.reload()
         until(

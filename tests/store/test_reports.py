@@ -111,18 +111,6 @@ def test_the_page_reads_no_more_than_its_index(store: SqliteStore) -> None:
     assert "TEMP B-TREE" not in plan
 
 
-def test_following_in_sequence(store: SqliteStore) -> None:
-    seen, seq = [], 0
-    while True:
-        events, seq = reports.read_events_after(store.connection, seq, 33)
-        if not events:
-            break
-        seen += events
-    assert seen == made_events()
-    mine, _ = reports.read_events_after(store.connection, 0, 1000, ACCOUNT)
-    assert len(mine) == 67
-
-
 def test_operations_add_up_to_the_balance(store: SqliteStore) -> None:
     rows = reports.read_usage(store.connection, ACCOUNT, [("coins", WEEK_US), ("gold", 0)])
     assert {row.operation for row in rows.operations} == {"Operation 0", "Operation 1"}
