@@ -1,7 +1,7 @@
 """A port that several processes are to listen on, kept for them.
 
-The supervisor binds it and does not listen, so that port 0 becomes a number which nobody
-else takes between two workers. Must not accept connections.
+The supervisor binds it and does not listen, so that port 0 becomes a number which no other
+process is given while no worker listens. Must not accept connections.
 """
 
 from __future__ import annotations

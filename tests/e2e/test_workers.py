@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,16 @@ class Scene:
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
-        text = self.gateway.admin("/metrics").body.decode()
+        text = until(self._metrics, what="an answer of a worker")
         found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
+
+    def _metrics(self) -> str:
+        """Nothing, where the worker that was asked has just been killed."""
+        with suppress(OSError, EOFError):
+            answer = self.gateway.admin("/metrics")
+            return answer.body.decode() if answer.status == 200 else ""
+        return ""
 
     def wait_used(self, who: Caller, units: int) -> None:
         """Until it is told; a worker tells what it knew of the others a moment ago."""
@@ -236,27 +244,28 @@ def test_the_audit_is_clean_while_they_run(shared: Scene) -> None:
 
 def test_every_event_of_every_worker_is_followed(shared: Scene) -> None:
     who = shared.newcomer()
-    assert shared.race(who, 20, "/n/early") == {404: 20}  # no such route
     command = [sys.executable, "-m", "gateway", "events", "--follow", "--json", "--account",
                who.account, "--config", str(shared.gateway.file)]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    following = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
     seen: list[str] = []
 
-    def read() -> None:
-        assert following.stdout is not None
-        seen.extend(json.loads(line)["path"] for line in following.stdout)
+    def read(lines: Iterable[str]) -> None:
+        for line in lines:
+            seen.append(json.loads(line)["path"])
 
-    reading = threading.Thread(target=read)
-    reading.start()
-    try:
-        assert shared.race(who, 40) == {200: 40}
-        until(lambda: len(seen), lambda n: n >= 40, what="all events")
-    finally:
-        following.send_signal(signal.SIGINT)
-        following.wait(10)
-        reading.join(10)
-    assert sorted(seen) == sorted(f"/n/{n}" for n in range(40))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as following:
+        assert following.stdout is not None
+        reading = threading.Thread(target=read, args=(following.stdout,))
+        reading.start()
+        try:
+            assert shared.gateway.get("/n/first", who).status == 200
+            until(lambda: seen, what="the first event", deadline_s=START_S)
+            assert shared.race(who, 40) == {200: 40}
+            until(lambda: len(seen), lambda n: n >= 41, what="all events")
+        finally:
+            following.send_signal(signal.SIGINT)
+            reading.join(10)
+    assert sorted(seen) == sorted(["/n/first", *(f"/n/{n}" for n in range(40))])
 
 
 def test_a_reload_reaches_all_and_drops_no_request(shared: Scene) -> None:
@@ -338,22 +347,30 @@ class Load:
         return self.acknowledged
 
 
+def _kill(scene: Scene, number: int, seen: float) -> float:
+    """Kill a worker; the metric that was seen last, which never goes back."""
+    pid = scene.pids()[number]
+    before = scene.metric("tallygate_requests_total")
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(5):
+        now = scene.metric("tallygate_requests_total")
+        assert now >= max(before, seen)
+        seen = now
+    scene.wait_restarted(number, pid)
+    return seen
+
+
 def test_a_killed_worker_is_started_again_and_nothing_is_lost(shared: Scene) -> None:
     callers = [shared.newcomer() for _ in range(6)]
     load = Load(shared.gateway, callers)
     seen = 0.0
-    for number in (1, 2):
-        load.wait(150)
-        pid = shared.pids()[number]
-        before = shared.metric("tallygate_requests_total")
-        os.kill(pid, signal.SIGKILL)
-        for _ in range(5):
-            now = shared.metric("tallygate_requests_total")
-            assert now >= max(before, seen)
-            seen = now
-        shared.wait_restarted(number, pid)
-        load.wait(50)
-    acknowledged = load.end()
+    try:
+        for number in (1, 2):
+            load.wait(150)
+            seen = _kill(shared, number, seen)
+            load.wait(50)
+    finally:
+        acknowledged = load.end()
     names = {who.account for who in callers}
     events = [e for e in shared.gateway.events() if e.account in names]
     until(

@@ -1,0 +1,43 @@
+"""Ports that are kept for several processes."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from gateway.workers.ports import hold_port
+
+
+def listening(port: int, *, shared: bool) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", port))
+    made.listen()
+    return made
+
+
+def test_a_free_port_is_found_and_kept() -> None:
+    port = hold_port("127.0.0.1", 0)
+    assert port.number > 0
+    with listening(port.number, shared=True), listening(port.number, shared=True):
+        # Only who listens is connected to, not who keeps it.
+        for _ in range(20):
+            socket.create_connection(("127.0.0.1", port.number), 5).close()
+    port.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_port_that_others_listen_on_is_refused(shared: bool) -> None:
+    with listening(0, shared=shared) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"127.0.0.1:{number}: address already in use"):
+            hold_port("127.0.0.1", number)
+
+
+def test_all_addresses_of_a_name_have_the_same_port() -> None:
+    port = hold_port("localhost", 0)
+    assert {kept.getsockname()[1] for kept in port.sockets} == {port.number}
+    port.close()
