@@ -127,7 +127,12 @@ class Scene:
     def close(self) -> None:
         pids = self.pids().values()
         self.gateway.kill()
-        until(lambda: [p for p in pids if _is_alive(p)], lambda left: not left, what="no orphan")
+        until(
+            lambda: [pid for pid in pids if _is_alive(pid)],
+            lambda left: not left,
+            what="the end of the workers",
+            deadline_s=START_S,
+        )
         self.recorder.stop()
 
 
