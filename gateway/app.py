@@ -45,6 +45,7 @@ from gateway.store.backend import backend_of
 from gateway.store.database import Database
 from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
+from gateway.store.retention_thread import RetentionThread
 from gateway.workers.figures import Figures, counts_of, tally_of
 from gateway.workers.siblings import Siblings
 
@@ -125,6 +126,7 @@ class Gateway:
         self.ticker.start(self.loop)
         await self._listen(book)
         self._chores = self.loop.create_task(self._do_chores())
+        self.retention.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -143,6 +145,9 @@ class Gateway:
             book.journal.dir, self.sink, self.journal, self._report, SHIP_PAUSE_S
         )
         self.shipper.start()
+        self.retention = RetentionThread(
+            book, self.backend, self.shipper.submit, lambda: self.now_us(), self.log
+        )
         self._record_versions(book)
         self.store = self.backend.open_store()
         self.state = MemoryState(self.store)
@@ -341,6 +346,7 @@ class Gateway:
             await self._admin.cleanup()
         if self.fleet is not None:
             await self.fleet.stop()
+        await asyncio.to_thread(self.retention.stop)
         self.ticker.stop()
         for pool in self.proxy.pools.values():
             pool.close()

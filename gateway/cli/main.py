@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit-log": ("gateway.cli.records", "audit_log", "Show who changed what, newest first."),
     "migrate": ("gateway.cli.stores", "migrate", "Bring the store's schema up to date."),
     "copy-store": ("gateway.cli.stores", "copy_store", "Copy a SQLite store to PostgreSQL."),
+    "retain": ("gateway.cli.stores", "retain", "Remove events after their time, archived first."),
     "openapi": ("gateway.cli.records", "openapi", "Print the admin API's OpenAPI document."),
     "demo": ("gateway.cli.demo", "demo", "Run the gateway in front of a demo backend."),
     "version": ("gateway.cli.version", "version", "Print the version."),

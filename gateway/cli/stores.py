@@ -1,9 +1,11 @@
-"""`tallygate migrate` and `copy-store`: the database under a gateway that does not run."""
+"""`tallygate migrate`, `retain` and `copy-store`: the database under a gateway."""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,9 @@ from gateway.cli.options import Failed, config_option
 from gateway.config import ConfigError, load
 
 if TYPE_CHECKING:
-    from gateway.core.book import Book
+    from gateway.core.book import Book, Retention
+    from gateway.store.backend import Backend
+    from gateway.store.removal_sqlite import Run
 
 
 @click.command(short_help="Bring the store's schema up to date.")
@@ -45,6 +49,83 @@ def migrate(config: Path, plan: bool) -> None:
         click.echo(f"{'would apply' if plan else 'applied'} {file.name}")
         if plan:
             click.echo(file.read_text())
+
+
+@click.command(short_help="Remove events after their time, archived first.")
+@config_option
+@click.option("--plan", is_flag=True, help="Print what would be done, and change nothing.")
+def retain(config: Path, plan: bool) -> None:
+    """Remove the events that are older than `store.retention` says, archived first.
+
+    A running gateway does the same by itself, hourly. With PostgreSQL gateways may run
+    meanwhile; a SQLite store is left to the one that has it.
+    """
+    from gateway.journal.errors import JournalError
+    from gateway.store.backend import backend_of
+    from gateway.store.base import StoreError
+    from gateway.store.database import ERRORS
+
+    book = _book(config)
+    settings = book.store.retention
+    if settings is None:
+        click.echo("store.retention is not configured: all events are kept")
+        return
+    try:
+        backend = backend_of(book.store)
+        if book.store.url and backend.pending():
+            raise Failed(f"{backend.where}: the schema is older; run `tallygate migrate` first")
+        if plan:
+            _plan_retention(backend, settings)
+        else:
+            _retain(book, backend, settings)
+    except (StoreError, JournalError, OSError, *ERRORS) as exc:
+        raise Failed(str(exc)) from None
+
+
+def _plan_retention(backend: Backend, settings: Retention) -> None:
+    from gateway.store.retention import plan
+
+    found = plan(backend, settings, time.time_ns() // 1000)
+    for month in found.unfinished:
+        click.echo(f"{month}: would go on with a removal that was cut short")
+    for due in found.months:
+        click.echo(f"{due.month}: {due.events:,} events would be {_ending(settings, due.archive)}")
+    click.echo(f"kept: events from {found.kept_from} on")
+
+
+def _retain(book: Book, backend: Backend, settings: Retention) -> None:
+    from gateway.store.retention import Retainer
+
+    decimals = {meter.name: meter.decimals for meter in book.meters.values()}
+    with _writer(book, backend) as run:
+        done = Retainer(backend, settings, decimals, run).retain(time.time_ns() // 1000)
+    if done is None:
+        raise Failed("another process removes events just now")
+    for removal in done:
+        ending = _ending(settings, removal.archive)
+        click.echo(f"{removal.month}: {removal.events:,} events {ending}")
+    if not done:
+        click.echo("nothing is older than what is kept")
+
+
+@contextmanager
+def _writer(book: Book, backend: Backend) -> Iterator[Run]:
+    """A SQLite store has one writer, with the lock; with PostgreSQL none of ours is needed."""
+    from gateway.journal.recovery import recover
+    from gateway.store.lock import DataLock
+
+    if book.store.url:
+        yield lambda change: None
+        return
+    with DataLock(book.data_dir), closing(backend.open_sink(book.journal.dir)) as sink:
+        recover(book.journal.dir, sink)
+        yield sink.run
+
+
+def _ending(settings: Retention, manifest: str) -> str:
+    if not manifest or settings.archive is None:
+        return "dropped"
+    return f"archived ({Path(settings.archive.dir) / manifest}) and removed"
 
 
 @click.command("copy-store", short_help="Copy a SQLite store to PostgreSQL.")

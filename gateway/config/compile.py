@@ -28,16 +28,18 @@ from gateway.config.compile_views import compile_views
 from gateway.config.draft import Draft, Where
 from gateway.config.environment import read_secret
 from gateway.config.fields import parse_database_url, parse_state_url
-from gateway.config.models import ListenerModel
+from gateway.config.models import ListenerModel, RetentionModel
 from gateway.config.problems import Expected
 from gateway.config.sources import Document
 from gateway.core.book import (
     STATEMENTS,
+    Archive,
     Book,
     ErrorBody,
     JournalSettings,
     Listener,
     ResponseHeaders,
+    Retention,
     Route,
     ServerLimits,
     StateSettings,
@@ -163,7 +165,14 @@ def _store(draft: Draft) -> StoreSettings:
     model = draft.config.store
     path = model.path or os.path.join(draft.config.data_dir, "tallygate.db")
     url = _secret_url(draft, "store", ("path", "url", "url_file"), parse_database_url)
-    return StoreSettings(path, url)
+    return StoreSettings(path, url, _retention(model.retention))
+
+
+def _retention(model: RetentionModel | None) -> Retention | None:
+    if model is None:
+        return None
+    archive = None if model.archive is None else Archive(model.archive.dir, model.archive.format)
+    return Retention(model.events, archive)
 
 
 def _state(draft: Draft, store: StoreSettings) -> StateSettings:

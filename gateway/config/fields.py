@@ -307,6 +307,7 @@ def _text_schema(pattern: re.Pattern[str] | str, *examples: str, **more: Any) ->
 _LINE = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
 _DURATION = _text_schema(r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "250ms", "30s", "5m", "2h")
 _SIZE = _text_schema(r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B$", "512KB", "10MB", "2GiB")
+_MONTHS = _text_schema(r"^[0-9]+ *months?$", "13 months")
 _RATE = _text_schema(
     r"^[0-9]+ */ *[0-9]* *(ms|s(ec(onds?)?)?|m(in(utes?)?)?|h(ours?)?|d(ays?)?)$",
     "10/second",
@@ -332,6 +333,7 @@ DurationOrZero = Annotated[
 ]
 Size = Annotated[int, PlainValidator(parse_positive_bytes), WithJsonSchema(_SIZE)]
 SizeOrZero = Annotated[int, PlainValidator(quantities.parse_size_bytes), WithJsonSchema(_SIZE)]
+Months = Annotated[int, PlainValidator(quantities.parse_months), WithJsonSchema(_MONTHS)]
 RateField = Annotated[quantities.Rate, PlainValidator(quantities.parse_rate), WithJsonSchema(_RATE)]
 Amount = Annotated[Decimal, PlainValidator(quantities.parse_amount), WithJsonSchema(_AMOUNT)]
 Instant = Annotated[int, PlainValidator(quantities.parse_instant_us), WithJsonSchema(_INSTANT)]

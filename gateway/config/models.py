@@ -14,6 +14,7 @@ from gateway.config.fields import (
     AddressField,
     Duration,
     DurationOrZero,
+    Months,
     Name,
     NetworkField,
     OwnPath,
@@ -98,6 +99,28 @@ class JournalModel(Model):
     )
 
 
+class ArchiveModel(Model):
+    """Where the events of a month go before they are removed."""
+
+    dir: Text = Field(description="Folder of the files; made when it is not there.")
+    format: Literal["csv", "parquet"] = Field(
+        default="csv",
+        description="csv: compressed by gzip. parquet: needs tallygate[parquet]. Default csv.",
+    )
+
+
+class RetentionModel(Model):
+    """How long single events are kept; what they add up to always is."""
+
+    events: Months = Field(
+        description="Calendar months (UTC) kept beside the current one, at least 2 months."
+        " Older ones are removed."
+    )
+    archive: ArchiveModel | None = Field(
+        default=None, description="Files for what is removed. Default: none, events are dropped."
+    )
+
+
 class StoreModel(Model):
     """Where events, accounts and keys are kept."""
 
@@ -110,6 +133,9 @@ class StoreModel(Model):
         " postgresql://user:password@host:5432/name?sslmode=verify-full.",
     )
     url_file: Text | None = Field(default=None, description="A file with that URL.")
+    retention: RetentionModel | None = Field(
+        default=None, description="When single events leave. Default: never."
+    )
 
 
 class StateModel(Model):

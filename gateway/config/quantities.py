@@ -19,6 +19,8 @@ from gateway.core.units import AMOUNT_MAX
 DURATION_MAX_US = 366 * 24 * 3600 * 1_000_000  # a year: longer is a mistake
 QUOTA_MAX = 1_000_000_000
 RATE_PER_SECOND_MAX = 1_000_000  # GCRA counts in microseconds
+# Single events are asked for by late journals, refunds and exports; a century is a mistake.
+MONTHS_KEPT = (2, 1200)
 
 _UNIT_US = {
     "ms": 1_000,
@@ -56,12 +58,15 @@ _PART = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 _NUMBER_AND_WORD = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) *([A-Za-z]*)")
 _RATE = re.compile(r"([0-9]{1,15}) */ *([0-9]{0,9}) *([A-Za-z]+)")
+_MONTHS = re.compile(r"([0-9]{1,9}) *months?")
+_YEARS = re.compile(r"([0-9]{1,3}) *years?")
 _INSTANT = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 _DURATION_FORM = "a duration such as 250ms, 30s, 5m, 2h or 7d"
 _SIZE_FORM = "a size such as 512KB, 10MB or 2GiB"
 _RATE_FORM = "a rate such as 10/second, 100/minute, 1000/hour or 5/10s"
+_MONTHS_FORM = "a number of calendar months such as 13 months"
 _EXACT = Context(prec=200)  # amounts have at most 81 digits: nothing is ever rounded
 _INSTANT_FORM = "an instant such as 2026-01-05T00:00:00Z"
 
@@ -92,6 +97,21 @@ def parse_duration_us(value: object) -> int:
     if total != int(total) or total > DURATION_MAX_US:
         raise Expected("a duration of whole microseconds, at most 366d")
     return int(total)
+
+
+def parse_months(value: object) -> int:
+    """`13 months`: calendar months, that events are kept for.
+
+    Raises Expected.
+    """
+    found = _MONTHS.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise Expected(_MONTHS_FORM, hint=_months_hint(value))
+    months = int(found[1])
+    least, most = MONTHS_KEPT
+    if not least <= months <= most:
+        raise Expected(f"{least} to {most} months", hint="what is billed must still be there")
+    return months
 
 
 def parse_size_bytes(value: object) -> int:
@@ -206,6 +226,15 @@ def _duration_hint(value: str) -> str:
     if unit:
         return f"did you mean {number}{unit}?"
     return f"unknown unit {word!r}; units are ms, s, m, h and d"
+
+
+def _months_hint(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"did you mean {value} months?"
+    years = _YEARS.fullmatch(value) if isinstance(value, str) else None
+    if years:
+        return f"did you mean {int(years[1]) * 12} months?"
+    return "events leave by the calendar month" if isinstance(value, str) else ""
 
 
 def _size_hint(number: str, unit: str) -> str:

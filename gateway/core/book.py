@@ -284,9 +284,26 @@ class JournalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """Where events of a month go before they are removed."""
+
+    dir: str
+    format: Literal["csv", "parquet"] = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many calendar months of events are kept beside the current one."""
+
+    months: int
+    archive: Archive | None = None  # None: they are dropped
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     path: str  # SQLite file
     url: str = ""  # of a PostgreSQL database, instead
+    retention: Retention | None = None  # None: everything is kept
 
 
 @dataclass(frozen=True, slots=True)

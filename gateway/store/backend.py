@@ -18,6 +18,8 @@ from gateway.store.base import Store, StoreError
 from gateway.store.connect import open_reader, open_snapshot, open_writer, pending
 from gateway.store.database import Database, DatabaseError
 from gateway.store.reader import StoreReader
+from gateway.store.removal import Remover
+from gateway.store.removal_sqlite import Run, SqliteRemover
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
 
@@ -51,6 +53,10 @@ class Backend(Protocol):
         """For an audit: one that sees what is committed now, until it is closed."""
         ...
 
+    def open_remover(self, run: Run) -> Remover:
+        """To remove events; `run` makes changes through the only writer, where there is one."""
+        ...
+
     def pending(self) -> list[Path]:
         """Migrations that are not applied yet."""
         ...
@@ -80,6 +86,9 @@ class SqliteBackend:
     def open_snapshot(self) -> Database:
         return open_snapshot(self._path)
 
+    def open_remover(self, run: Run) -> Remover:
+        return SqliteRemover(self._path, run)
+
     def pending(self) -> list[Path]:
         return pending(self._path)
 
@@ -91,13 +100,14 @@ class PostgresBackend:
     def __init__(self, settings: StoreSettings) -> None:
         """Raises StoreError when the library is not there."""
         try:
-            from gateway.store import postgres, postgres_sink
+            from gateway.store import postgres, postgres_sink, removal_postgres
         except ImportError as error:
             text = f"store.url: expected psycopg: pip install 'tallygate[postgres]' ({error})"
             raise StoreError(text) from None
         self._url = settings.url
         self._postgres = postgres
         self._sink = postgres_sink
+        self._remover = removal_postgres
 
     @property
     def where(self) -> str:
@@ -124,6 +134,9 @@ class PostgresBackend:
 
     def open_snapshot(self) -> Database:
         return self._postgres.open_snapshot(self._url)
+
+    def open_remover(self, run: Run) -> Remover:
+        return self._remover.PostgresRemover(self._url)
 
     def pending(self) -> list[Path]:
         with closing(self._postgres.connect(self._url)) as database:

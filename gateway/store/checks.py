@@ -2,7 +2,9 @@
 
 Everything is recomputed from events and charges through one connection that sees one
 moment (SqliteSink.snapshot), in slices of the sequence, so that memory follows the
-number of sums and not of events. Must not use what it checks to compute what it expects.
+number of sums and not of events. What removed events added up to was noted when they were
+removed, from themselves, and is added. Must not use what it checks to compute what it
+expects.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ def recount(connection: Database) -> Counts:
     for span in _slices(connection):
         connection.execute(_RECOUNT_ROLLUPS, span)
         connection.execute(_RECOUNT_BALANCES, span)
+    connection.execute(_RECOUNT_REMOVED_ROLLUPS)
+    connection.execute(_RECOUNT_REMOVED_BALANCES)
     connection.execute("DELETE FROM temp.used WHERE used = 0")  # nothing taken, no row
     return Counts(*connection.execute(_COUNTS).fetchall()[0])
 
@@ -147,6 +151,23 @@ _RECOUNT_BALANCES = """
     SELECT e.account, c.meter, c.period_us, c.lot, sum(c.amount)
     FROM charges c JOIN events e ON e.seq = c.seq
     WHERE c.seq BETWEEN ? AND ? GROUP BY 1, 2, 3, 4
+    ON CONFLICT (account, meter, period_us, lot) DO UPDATE SET used = used.used + excluded.used
+"""
+# Of events that retention has removed; what they added up to was noted then, from the events.
+_RECOUNT_REMOVED_ROLLUPS = f"""
+    INSERT INTO temp.sums
+    SELECT label, meter, period_us, from_us - from_us % {HOUR_US}, outcome,
+           sum(requests), sum(events), sum(amount)
+    FROM removed_sums WHERE substr(lot, 1, 1) != '@' GROUP BY 1, 2, 3, 4, 5
+    ON CONFLICT (label, meter, period_us, hour_us, outcome) DO UPDATE SET
+        requests = sums.requests + excluded.requests,
+        events = sums.events + excluded.events, amount = sums.amount + excluded.amount
+"""
+_RECOUNT_REMOVED_BALANCES = """
+    INSERT INTO temp.used
+    SELECT l.account, r.meter, r.period_us, r.lot, sum(r.amount)
+    FROM removed_sums r JOIN labels l ON l.id = r.label
+    WHERE r.meter != '' GROUP BY 1, 2, 3, 4
     ON CONFLICT (account, meter, period_us, lot) DO UPDATE SET used = used.used + excluded.used
 """
 _COUNTS = """

@@ -39,6 +39,8 @@ _TABLES: dict[str, str] = {
     "plans_versions": "from_us, book, document",
     "limit_state": "limit_id, subject, a, b, expires_us",
     "audit_log": "id, time_us, actor, action, subject, detail",
+    "removals": "month_us, part, archive, top_seq, events, charges, removed_us, is_done",
+    "removed_sums": "label, meter, period_us, from_us, outcome, lot, requests, events, amount",
 }
 # Charges live in the month of their event.
 _CHARGES = (
@@ -54,6 +56,7 @@ def copy_store(
 
     `tell` hears of each table and its rows. Raises StoreError, DatabaseError, sqlite3.Error.
     """
+    _refuse_unfinished(source)
     target = postgres.connect(url, statement_timeout_s=3600, application="tallygate copy")
     try:
         postgres.migrate(target)
@@ -79,6 +82,13 @@ def copy_store(
     finally:
         target.close()  # without a COMMIT nothing is there
     return str(journal_id)
+
+
+def _refuse_unfinished(source: Database) -> None:
+    """Of a month that is half removed the rest is in the archive already."""
+    if source.execute("SELECT count(*) FROM removals WHERE is_done = 0").fetchall() != [(0,)]:
+        text = "expected no month that is half removed, found one: run `tallygate retain` first"
+        raise StoreError(text)
 
 
 def _refuse_used(target: PgDatabase) -> None:

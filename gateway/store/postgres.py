@@ -185,6 +185,8 @@ def open_snapshot(url: str) -> PgDatabase:
     database = connect(url, SNAPSHOT_TIMEOUT_S, application="tallygate audit")
     try:
         database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        # What retention empties is gone for older snapshots, too: it waits until this one ends.
+        database.execute("LOCK TABLE events, charges IN ACCESS SHARE MODE")
         database.execute("SELECT applied_seq FROM meta").fetchall()  # the first read pins it
     except BaseException:
         database.close()

@@ -111,7 +111,8 @@ class PostgresSink:
         times = {row[1]: row[4] for row in batch.events}
         months = {MONTH.span(time_us, 0).start_us for time_us in times.values()} - self._months
         make_partitions(database, months)
-        self._months |= months
+        # Old ones are asked for each time: retention may have dropped them meanwhile.
+        self._months = set(sorted(self._months | months)[-2:])
         lines = [
             _line((events[at] + offset, *events[at + 1 : at + _EVENT_WIDTH]))
             for at in range(0, len(events), _EVENT_WIDTH)
@@ -160,7 +161,7 @@ class PostgresSink:
             database.execute("COMMIT")
         except BaseException:
             self._months.clear()  # what was made in this transaction is gone
-            _roll_back(database)
+            roll_back(database)
             raise
         return result
 
@@ -169,19 +170,33 @@ def make_partitions(database: PgDatabase, months: Iterable[int]) -> None:
     """Of the calendar months of UTC that begin at these instants; inside a transaction."""
     for month_us in sorted(months):
         _, end_us = MONTH.span(month_us, 0)
-        name = datetime.fromtimestamp(month_us // SECOND_US, UTC).strftime("%Y_%m")
         database.execute("SELECT pg_advisory_xact_lock(?)", (postgres.SCHEMA_LOCK,))
-        for table in ("events", "charges"):
+        for table, name in zip(("events", "charges"), partitions_of(month_us), strict=True):
             database.execute(
-                f"CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}"
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
                 f" FOR VALUES FROM ({month_us}) TO ({end_us})"
             )
+
+
+def partitions_of(month_us: int) -> tuple[str, str]:
+    """The tables with the events and the charges of a month."""
+    name = datetime.fromtimestamp(month_us // SECOND_US, UTC).strftime("%Y_%m")
+    return f"events_{name}", f"charges_{name}"
+
+
+def month_of_partition(name: str) -> int | None:
+    """The month of a table that `partitions_of` named; None for any other."""
+    try:
+        first = datetime.strptime(name, "events_%Y_%m").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(first.timestamp()) * SECOND_US
 
 
 _TOUCH = "UPDATE journals SET applied_seq = applied_seq WHERE no = ?"
 
 
-def _roll_back(database: PgDatabase) -> None:
+def roll_back(database: PgDatabase) -> None:
     """Or, where that is not possible, let go of the connection: the server then does it."""
     try:
         if database.in_transaction:

@@ -1,9 +1,10 @@
 """Sums of an account over a span of time: by operation, project, user, key, and by day.
 
 Whole hours come from the rollups; the hours that a span cuts are summed from their
-events. Spans contain their start and not their end. What counts in a further allowance
-(lot '@...') is no part of any sum. Every function sees one moment of the store. Must
-not format, and must not know periods, days or time zones: instants are the caller's.
+events, those of removed events from `removed_sums`, by where its spans begin. Spans
+contain their start and not their end. What counts in a further allowance (lot '@...') is
+no part of any sum. Every function sees one moment of the store. Must not format, and must
+not know periods, days or time zones: instants are the caller's.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ def read_uses(
         if connection.execute(_HAS_LOTS, (account, meter, period_us)).fetchall()[0][0]:
             for n, span in enumerate(pairwise(bounds)):
                 values = (account, meter, *span, period_us)
-                amounts[n] -= connection.execute(_LOTS_CUT, values).fetchall()[0][0]
+                rows = connection.execute(_LOTS_CUT, values).fetchall()
+                amounts[n] -= sum(amount for (amount,) in rows)
     return amounts
 
 
@@ -190,19 +192,30 @@ _CHARGES = """
     FROM events e JOIN labels l ON l.id = e.label
     JOIN charges c ON c.seq = e.seq AND substr(c.lot, 1, 1) != '@'
 """
+# Of removed events; see add_sums_sql in store/removal.py for where their spans begin.
+_REMOVED = """
+    FROM labels l JOIN removed_sums r ON r.label = l.id AND substr(r.lot, 1, 1) != '@'
+"""
 _CUT_SUMS = f"""
-    SELECT c.meter, {{}}, count(DISTINCT e.seq), sum(c.amount) {_CHARGES}
+    SELECT c.meter, {{0}}, count(DISTINCT e.seq), sum(c.amount) {_CHARGES}
     WHERE e.account = :account AND e.time_us >= :from AND e.time_us < :to
     AND (:meter IS NULL OR c.meter = :meter) GROUP BY 1, 2
+    UNION ALL
+    SELECT r.meter, {{0}}, sum(r.events), sum(r.amount) {_REMOVED}
+    WHERE l.account = :account AND r.from_us >= :from AND r.from_us < :to AND r.meter != ''
+    AND (:meter IS NULL OR r.meter = :meter) GROUP BY 1, 2
 """
 _REQUESTS = """
     SELECT l.operation, r.outcome, sum(r.requests)
     FROM labels l JOIN rollups r ON r.label = l.id AND r.requests > 0
     WHERE l.account = ? AND r.hour_us >= ? AND r.hour_us < ? GROUP BY 1, 2
 """
-_CUT_REQUESTS = """
+_CUT_REQUESTS = f"""
     SELECT l.operation, e.outcome, count(*) FROM events e JOIN labels l ON l.id = e.label
-    WHERE e.account = ? AND e.time_us >= ? AND e.time_us < ? GROUP BY 1, 2
+    WHERE e.account = ?1 AND e.time_us >= ?2 AND e.time_us < ?3 GROUP BY 1, 2
+    UNION ALL
+    SELECT l.operation, r.outcome, sum(r.requests) {_REMOVED}
+    WHERE l.account = ?1 AND r.from_us >= ?2 AND r.from_us < ?3 AND r.requests > 0 GROUP BY 1, 2
 """
 _REFUSALS = """
     SELECT operation, reason, sum(count) FROM refusals
@@ -218,6 +231,10 @@ _CUT = f"""
     SELECT count(DISTINCT e.seq), coalesce(sum(c.amount), 0) {_CHARGES}
     WHERE e.account = ?1 AND c.meter = ?2 AND e.time_us >= ?3 AND e.time_us < ?4
     AND (?5 IS NULL OR c.period_us = ?5)
+    UNION ALL
+    SELECT coalesce(sum(r.events), 0), coalesce(sum(r.amount), 0) {_REMOVED}
+    WHERE l.account = ?1 AND r.meter = ?2 AND r.from_us >= ?3 AND r.from_us < ?4
+    AND (?5 IS NULL OR r.period_us = ?5)
 """
 _HAS_LOTS = """
     SELECT EXISTS (SELECT 1 FROM balances WHERE account = ? AND meter = ? AND period_us = ?
@@ -227,6 +244,10 @@ _LOTS_CUT = f"""
     SELECT coalesce(sum(c.amount), 0) {_CHARGES}
     WHERE e.account = ?1 AND c.meter = ?2 AND e.time_us >= ?3 AND e.time_us < ?4
     AND c.period_us = ?5 AND c.lot != ''
+    UNION ALL
+    SELECT coalesce(sum(r.amount), 0) {_REMOVED}
+    WHERE l.account = ?1 AND r.meter = ?2 AND r.from_us >= ?3 AND r.from_us < ?4
+    AND r.period_us = ?5 AND r.lot != ''
 """
 _PERIODS = """
     SELECT meter, period_us, lot, used FROM balances
