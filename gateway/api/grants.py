@@ -26,11 +26,13 @@ from gateway.config.fields import parse_text
 from gateway.config.problems import Expected
 from gateway.core.book import Account, Bundle, Meter
 from gateway.core.events import Event
+from gateway.core.instants import iso
 from gateway.core.rows import OWN_LOT, EntryKind, LedgerEntry, is_cap_lot
 from gateway.core.units import parse_amount
 from gateway.store.database import Database
 from gateway.store.ledger import find_entry, list_entries
-from gateway.store.lookups import find_event
+from gateway.store.lookups import find_event, time_of_id
+from gateway.store.removal import removed_until_us
 
 PRIORITY_MAX = 1_000
 REPEATS = ("hour", "day", "week", "month")
@@ -123,7 +125,7 @@ def create_refund(ops: Operations, call: Call) -> Reply:
     ops.place.wait_shipped(SHIP_WAIT_S)
     event = ops.place.read(lambda c: find_event(c, account.id, event_id))
     if event is None:
-        raise ApiProblem("not_found", f"account {account.id!r} has no event {event_id!r}")
+        raise ApiProblem("not_found", _missing(ops, account, event_id))
     entries = [
         entry
         for (meter, lot), amount in _charged(event).items()
@@ -135,6 +137,15 @@ def create_refund(ops: Operations, call: Call) -> Reply:
     book = ops.book
     items = [entry_document(entry, book) for entry in made]
     return Reply(201 if is_new else 200, {"items": items, "next": None})
+
+
+def _missing(ops: Operations, account: Account, event_id: str) -> str:
+    """Why there is no such event; an old one may have left the store."""
+    text = f"account {account.id!r} has no event {event_id!r}"
+    until_us, time_us = ops.place.read(removed_until_us), time_of_id(event_id)
+    if until_us is None or time_us is None or time_us >= until_us:
+        return text
+    return f"{text}; events before {iso(until_us)} were removed"
 
 
 def _charged(event: Event) -> dict[tuple[str, str], int]:

@@ -35,6 +35,7 @@ from gateway.core.instants import iso
 from gateway.core.rows import is_cap_lot
 from gateway.core.units import json_amount
 from gateway.store.database import Database
+from gateway.store.removal import removed_until_us
 from gateway.store.reports import ActivityFilter, Page, read_activity
 from gateway.store.settled import Places, last_places, read_newer, read_older
 from gateway.usage.activity import Query, encode_cursor, parse_query
@@ -157,14 +158,20 @@ def list_events(ops: Operations, call: Call) -> Reply:
         "items": [event_document(event, book) for event in found.events],
         "next": found.next,
         "follow": _places_text(found.follow),
+        "removed_until": instant_or_none(found.removed_until_us),
     }
     return Reply(200, document)
+
+
+def instant_or_none(time_us: int | None) -> str | None:
+    return None if time_us is None else iso(time_us)
 
 
 class _Found(NamedTuple):
     events: list[Event]
     next: str | None  # cursor of older ones
     follow: Places  # where newer ones begin
+    removed_until_us: int | None = None  # those before have left the store
 
 
 def _event_query(call: Call) -> Query:
@@ -180,12 +187,13 @@ def _event_query(call: Call) -> Query:
 def _of_account(ops: Operations, query: Query, account: str) -> _Found:
     """Newest first, by the index on account and time."""
 
-    def read(connection: Database) -> tuple[Places, Page]:
+    def read(connection: Database) -> tuple[Places, Page, int | None]:
         follow = last_places(connection)
-        return follow, read_activity(connection, account, query.wanted, query.limit, query.after)
+        page = read_activity(connection, account, query.wanted, query.limit, query.after)
+        return follow, page, removed_until_us(connection)
 
-    follow, page = ops.place.read(read)
-    return _Found(page.events, encode_cursor(page.next) if page.next else None, follow)
+    follow, page, until_us = ops.place.read(read)
+    return _Found(page.events, encode_cursor(page.next) if page.next else None, follow, until_us)
 
 
 def _of_all(ops: Operations, call: Call, query: Query) -> _Found:
@@ -203,7 +211,8 @@ def _of_all(ops: Operations, call: Call, query: Query) -> _Found:
             window,
             WINDOW * WINDOWS_MAX,
         )
-        return _Found(found.events, _places_text(found.next) if found.next else None, follow)
+        following = _places_text(found.next) if found.next else None
+        return _Found(found.events, following, follow, removed_until_us(connection))
 
     return ops.place.read(read)
 

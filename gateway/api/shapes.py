@@ -23,6 +23,7 @@ from gateway.api.schema import (
     COUNT,
     EXPIRY,
     IDENTITY,
+    INSTANT,
     MOMENT,
     NAME,
     STRING,
@@ -185,7 +186,14 @@ SHAPES: dict[str, Shape] = {
     "GET /invoices/{account}": Shape({200: ref("Invoice")}, MONTH),
     "GET /holds": Shape({200: page_of("Hold")}, {**OF_ACCOUNT, **PAGE}),
     "GET /events": Shape(
-        {200: record(items=list_of(ref("Event")), next=nullable(STRING), follow=STRING)},
+        {
+            200: record(
+                items=list_of(ref("Event")),
+                next=nullable(STRING),
+                follow=STRING,
+                removed_until=nullable(INSTANT),
+            )
+        },
         {
             **FILTERS,
             **PAGE,

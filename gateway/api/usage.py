@@ -16,10 +16,16 @@ from urllib.parse import parse_qsl
 from gateway.api.fields import Fields
 from gateway.api.figures import SUMMARY_WAIT_S, Asker, usage_document
 from gateway.api.place import Gateway, LivePlace
-from gateway.api.problem import ApiProblem
-from gateway.api.reports import STATEMENT_FIELDS, STATEMENTS, event_document
+from gateway.api.problem import ApiProblem, expected
+from gateway.api.reports import (
+    STATEMENT_FIELDS,
+    STATEMENTS,
+    event_document,
+    instant_or_none,
+)
 from gateway.api.views import Names, chosen_parameters, render
 from gateway.core.book import Book, View
+from gateway.core.instants import iso
 from gateway.core.periods import MONTH
 from gateway.core.refusals import Refusal
 from gateway.proxy.answer import csv_head, json_answer, refusal_answer
@@ -28,7 +34,8 @@ from gateway.proxy.identify import UNAUTHORIZED
 from gateway.proxy.own import OwnAnswer
 from gateway.proxy.tally import Tally
 from gateway.store.base import StoreError
-from gateway.store.database import ERRORS
+from gateway.store.database import ERRORS, Database
+from gateway.store.removal import removed_until_us
 from gateway.store.reports import read_activity
 from gateway.store.stream import stream_events
 from gateway.store.sums import read_requests
@@ -101,7 +108,7 @@ class UsageApi:
         try:
             first = await anext(pieces)  # what goes wrong here can still be said
         except (ApiProblem, StoreError, *ERRORS) as exc:
-            return self._broken_store(x, exc)
+            return self._why_not(x, exc)
         return self._framed(x, first, pieces)
 
     async def _csv(self, x: Exchange, query: ExportQuery) -> AsyncGenerator[bytes, None]:
@@ -111,6 +118,7 @@ class UsageApi:
             await asyncio.to_thread(self._place.wait_shipped, SUMMARY_WAIT_S, state.last_seq)
             connection = await asyncio.to_thread(self._place.reader)
         with closing(connection):
+            await asyncio.to_thread(_refuse_removed, connection, query)
             events = stream_events(connection, state.account.id, query.wanted)
             pieces = csv_pieces(events, query)
             while True:
@@ -190,13 +198,13 @@ class UsageApi:
             async with self._reads:
                 document = await asyncio.to_thread(read)
         except (ApiProblem, StoreError, *ERRORS) as exc:
-            if isinstance(exc, ApiProblem) and exc.status < 500:
-                return self._refuse(x, Refusal("bad_request", detail=exc.detail))
-            return self._broken_store(x, exc)
+            return self._why_not(x, exc)
         lines = [f"{name}: {value}\r\n".encode() for name, value in (headers or {}).items()]
         return json_answer(x, 200, document, b"".join(lines))
 
-    def _broken_store(self, x: Exchange, exc: Exception) -> bytes:
+    def _why_not(self, x: Exchange, exc: Exception) -> bytes:
+        if isinstance(exc, ApiProblem) and exc.status < 500:
+            return self._refuse(x, Refusal("bad_request", detail=exc.detail))
         self._gateway.tally.trouble("store_unavailable", exc)
         return self._refuse(x, Refusal("store_unavailable", retry_after_s=1))
 
@@ -240,15 +248,25 @@ class UsageApi:
     def _read_activity(self, x: Exchange, query: Query) -> dict[str, Any]:
         state = x.caller.account
         self._place.wait_shipped(SUMMARY_WAIT_S, state.last_seq)
-        page = self._place.read(
-            lambda connection: read_activity(
-                connection, state.account.id, query.wanted, query.limit, query.after
+        page, until_us = self._place.read(
+            lambda connection: (
+                read_activity(connection, state.account.id, query.wanted, query.limit, query.after),
+                removed_until_us(connection),
             )
         )
         return {
             "items": [event_document(event, x.book) for event in page.events],
             "next": encode_cursor(page.next) if page.next else None,
+            "removed_until": instant_or_none(until_us),
         }
+
+
+def _refuse_removed(connection: Database, query: ExportQuery) -> None:
+    """A file with a part of what was asked for would be taken for all of it."""
+    until_us, from_us = removed_until_us(connection), query.wanted.from_us
+    if until_us is not None and from_us is not None and from_us < until_us:
+        wanted = f"{iso(until_us)} or later, for what was before is no longer kept one by one"
+        raise expected("from", wanted, iso(from_us))
 
 
 def _parameters(query: str | None) -> dict[str, str]:

@@ -110,6 +110,8 @@ def _latest(
         page = office.call("GET", "/events", query={**query, "limit": str(limit - len(items))})
         items += page["items"]
         after = after or page["follow"]
+        if page["next"] is None and page["removed_until"] and len(items) < limit:
+            click.echo(f"events before {page['removed_until']} were removed", err=True)
         if page["next"] is None or len(items) >= limit:
             break
         query["cursor"] = page["next"]

@@ -13,11 +13,18 @@ from gateway.store.reports import EVENTS, with_charges
 MILLISECOND_US = 1_000
 
 
+def time_of_id(event_id: str) -> int | None:
+    """The instant that an event's id begins with; None for anything that is none."""
+    try:
+        return int(event_id.replace("-", "")[:12], 16) * MILLISECOND_US
+    except ValueError:
+        return None
+
+
 def find_event(connection: Database, account: str, event_id: str) -> Event | None:
     """An event of an account by id; None for anything that is none."""
-    try:
-        first_us = int(event_id.replace("-", "")[:12], 16) * MILLISECOND_US
-    except ValueError:
+    first_us = time_of_id(event_id)
+    if first_us is None:
         return None
     # The id's millisecond never runs behind the event's time; it may be ahead of a
     # clock that was set back, so a little more is looked at.
