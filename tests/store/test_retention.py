@@ -2,200 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
 import json
+import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import parquet
 
-from gateway.core.book import Account, Archive, Plan, Retention
+from gateway.core.book import Archive, Retention
 from gateway.core.events import Event, Posted
-from gateway.core.periods import DAY_US, HOUR_US, WEEK_US
-from gateway.core.rows import LedgerEntry
 from gateway.store import removal_sqlite
-from gateway.store.archive import CHARGE_COLUMNS, EVENT_COLUMNS
-from gateway.store.ledger import insert_entry, record_account_version, record_plans_version
-from gateway.store.removal import removals
-from gateway.store.retention import Retainer
-from gateway.store.sums import read_requests, read_spans, read_sums, read_uses
-from gateway.usage.audit import audit
-from tests.journal.making import event, opened, ship, store, write
-from tests.support.stores import backend, each_store, open_report
+from gateway.store.backend import JOURNAL_ID_FILE, write_durably
+from gateway.store.base import StoreError
+from gateway.store.copying import copy_store
+from gateway.store.removal import kept_from_us, removals, removed_until_us
+from gateway.store.retention import Due, plan
+from gateway.store.retention import Plan as Planned
+from tests.store.retaining import (
+    FEBRUARY_US,
+    JANUARY_US,
+    MINUTE_US,
+    NOW_US,
+    Crash,
+    answers,
+    archived,
+    at,
+    checked,
+    crashing,
+    grid,
+    stored,
+    written,
+)
+from tests.support.stores import backend, each_store, open_report, postgres_url, use_kind
 
 pytestmark = each_store
-
-ACCOUNTS = ("acc0", "acc1", "acc2")
-MINUTE_US = HOUR_US // 60
-DECIMALS = {"coins": 2}
-
-
-def at(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
-
-
-NOW_US = at("2026-03-20T12:00:00")
-JANUARY_US, FEBRUARY_US = at("2026-01-01"), at("2026-02-01")
-# In the middle of an hour: other terms, and a week of the account's own.
-CHANGED_US = at("2026-01-10T10:23:45")
-WEEKS_FROM_US = at("2025-12-01T09:17:00")
-
-
-def week_of(time_us: int) -> int:
-    return time_us - (time_us - WEEKS_FROM_US) % WEEK_US
-
-
-def made(number: int, time_us: int, **changes: Any) -> Event:
-    """Each kind of charges in turn."""
-    week_us = week_of(time_us)
-    lot = f"grant-{event(number).account}"
-    kinds: tuple[tuple[Posted, ...], ...] = (
-        (Posted("coins", 1 + number % 4, week_us),),
-        (),
-        (Posted("coins", 2, week_us), Posted("coins", 3, week_us, lot), Posted("gold", 1, 0)),
-        (
-            Posted("coins", 5, time_us - time_us % DAY_US, "@day"),
-            Posted("coins", 5, week_us, lot),
-        ),
-        (Posted("coins", 4, time_us - time_us % DAY_US, "@day"),),
-    )
-    charges = kinds[number % len(kinds)]
-    request_id = "" if number % 2 else "own"
-    values = {"charges": charges, "time_us": time_us, "request_id": request_id or event(number).id}
-    return event(number, **(values | changes))
-
-
-def written(home: Path, times_us: list[int], first: int = 0) -> list[Event]:
-    """Events at these times, in the store of `home`."""
-    events = [made(first + n, time_us) for n, time_us in enumerate(times_us)]
-    with opened(home) as journal:
-        for one in events:
-            write(journal, one)
-    ship(home)
-    return events
-
-
-def grid(start: str, step_us: int, count: int) -> list[int]:
-    return [at(start) + n * step_us for n in range(count)]
-
-
-@pytest.fixture
-def events(tmp_path: Path) -> list[Event]:
-    """From December to March, dense around the changes of January."""
-    with store(tmp_path) as sink:
-        for name in ACCOUNTS:
-            account = Account(name, "free", timezone="Asia/Kolkata" if name == "acc1" else "UTC")
-            sink.run(lambda c, a=account: record_account_version(c, a, at("2025-11-03T08:08:08")))
-            sink.run(
-                lambda c, a=account: record_account_version(c, replace(a, plan="pro"), CHANGED_US)
-            )
-            lot = f"grant-{name}"
-            grant = LedgerEntry(
-                *(lot, name, "coins", "grant", lot, 0, 10**6, 0, None, 0, "", 0, "", "", 1)
-            )
-            sink.run(lambda c, entry=grant: insert_entry(c, entry))
-        sink.run(lambda c: record_plans_version(c, "b1", {"free": Plan("free")}, WEEKS_FROM_US))
-        edited = {"free": Plan("free"), "pro": Plan("pro")}
-        sink.run(lambda c: record_plans_version(c, "b2", edited, CHANGED_US + MINUTE_US))
-    times = grid("2025-12-20T00:00:00", 5 * HOUR_US + 7 * MINUTE_US, 150)
-    times += grid("2026-01-10T09:50:00", 2 * MINUTE_US + 1, 90)
-    times += grid("2026-02-01T00:00:00", 11 * HOUR_US, 60)
-    return written(tmp_path, sorted(times))
-
-
-@pytest.fixture
-def retain(tmp_path: Path, store_kind: str) -> Callable[..., Any]:
-    """Run it, at NOW_US if not told otherwise."""
-
-    def run(now_us: int = NOW_US, months: int = 2, format: str | None = "csv", **more: Any) -> Any:
-        archive = None if format is None else Archive(str(tmp_path / "archive"), format)  # type: ignore[arg-type]
-        with store(tmp_path) as sink:
-            settings = Retention(months, archive)
-            retainer = Retainer(backend(tmp_path), settings, DECIMALS, sink.run, **more)
-            return retainer.retain(now_us)
-
-    return run
-
-
-def checked(home: Path) -> int:
-    """The audit is clean; how many events the store has."""
-    with closing(backend(home).open_snapshot()) as snapshot:
-        report = audit(snapshot)
-    assert report.is_clean, report.differences
-    return report.events
-
-
-def answers(home: Path) -> Any:
-    """What bills and pages are made from, for spans that are cut in hours."""
-    cut_us = [WEEKS_FROM_US + n * WEEK_US for n in range(16)]
-    half_us = at("2026-01-09T18:30:00")  # midnight of acc1
-    bounds = sorted([*cut_us, CHANGED_US, CHANGED_US + MINUTE_US, FEBRUARY_US])
-    with closing(open_report(home)) as reader:
-        return [
-            [
-                [read_uses(reader, name, "coins", week, [week, week + WEEK_US]) for week in cut_us],
-                read_uses(reader, name, "coins", week_of(CHANGED_US), [
-                    week_of(CHANGED_US), CHANGED_US, CHANGED_US + MINUTE_US,
-                    week_of(CHANGED_US) + WEEK_US,
-                ]),
-                read_spans(reader, name, "coins", bounds),
-                read_spans(reader, name, "gold", [JANUARY_US, CHANGED_US, FEBRUARY_US]),
-                *(
-                    [
-                        read_sums(reader, name, CHANGED_US, half_us + WEEK_US, "operation"),
-                        read_sums(reader, name, WEEKS_FROM_US, CHANGED_US, "user", "coins"),
-                        read_requests(reader, name, CHANGED_US, FEBRUARY_US),
-                        read_requests(reader, name, JANUARY_US, CHANGED_US + MINUTE_US),
-                    ]
-                ),
-                (
-                    read_spans(reader, name, "coins", [half_us + n * DAY_US for n in range(9)])
-                    if name == "acc1"
-                    else None
-                ),
-            ]
-            for name in ACCOUNTS
-        ]  # fmt: skip
-
-
-def stored(home: Path) -> list[str]:
-    with closing(open_report(home)) as reader:
-        return [row[0] for row in reader.execute("SELECT id FROM events ORDER BY seq").fetchall()]
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        return found
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        columns = EVENT_COLUMNS if path.name.startswith("events") else CHARGE_COLUMNS
-        return [
-            {name: row[name] if is_text else int(row[name]) for name, is_text in columns}
-            for row in csv.DictReader(file)
-        ]
-
-
-def archived(home: Path, table: str = "events") -> list[dict[str, Any]]:
-    """Rows of all files that have a manifest and are noted in the store, proven against it."""
-    rows = []
-    with closing(open_report(home)) as reader:
-        noted = [removal.archive for removal in removals(reader)]
-    for name in noted:
-        manifest = json.loads((home / "archive" / name).read_text())
-        for file in manifest["files"]:
-            path = home / "archive" / file["name"]
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
-            found = read_table(path)
-            assert len(found) == file["rows"] and path.stat().st_size == file["bytes"]
-            rows += found if file["table"] == table else []
-    return rows
 
 
 def test_what_is_old_is_archived_and_everything_stays_the_same(
@@ -257,7 +99,7 @@ def test_the_manifest_says_what_there_is(
     total = sum(coins)
     assert manifest["meters"]["coins"] == {
         "charges": len(coins), "amount": total, "decimals": 2,
-        "exact": f"{total // 100}.{total % 100:02}".rstrip("0").rstrip("."),
+        "exact": f"{total // 100}.{total % 100:02}",
     }  # fmt: skip
     assert manifest["meters"]["gold"]["decimals"] == 0
 
@@ -292,57 +134,79 @@ def test_late_events_are_taken_and_archived_later(
     checked(tmp_path)
 
 
-class Crash(Exception):
-    """The process ends here."""
+def test_a_folder_of_another_store_is_left_alone(
+    tmp_path: Path, events: list[Event], retain: Callable[..., Any]
+) -> None:
+    (tmp_path / "archive").mkdir()
+    manifest = tmp_path / "archive" / "manifest-2025-12.json"
+    manifest.write_text('{"store": "other"}')
+    with pytest.raises(StoreError, match="found files of another"):
+        retain()
+    assert checked(tmp_path) == len(events)
+    assert [path.name for path in (tmp_path / "archive").iterdir()] == [manifest.name]
 
 
-def crashing(step: int) -> Callable[[], None]:
-    """Raises the `step`-th time that it is called."""
-    left = iter(range(step))
-
-    def rest() -> None:
-        if next(left, None) is None:
-            raise Crash
-
-    return rest
-
-
-def proven(home: Path, events: list[Event]) -> None:
-    """No event is lost, and none is in the store's sums twice."""
-    checked(home)
-    files = {row["id"] for row in archived(home)} if (home / "archive").exists() else set()
-    assert files | set(stored(home)) == {one.id for one in events}
+def test_an_archive_that_cannot_be_written_is_said_before(
+    tmp_path: Path, retain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(StoreError, match=r"pip install 'tallygate\[parquet\]'"):
+        retain(format="parquet")
+    (tmp_path / "archive").touch()
+    with pytest.raises(StoreError, match=r"store\.retention\.archive\.dir"):
+        retain()
 
 
-def ends_well(home: Path, events: list[Event], retain: Callable[..., Any]) -> None:
-    """A rerun puts each event into one place."""
+def test_a_plan_changes_nothing(
+    tmp_path: Path, events: list[Event], retain: Callable[..., Any]
+) -> None:
+    kept = Retention(2, Archive(str(tmp_path / "archive")))
+    old = sum(one.time_us < JANUARY_US for one in events)
+    found = plan(backend(tmp_path), kept, NOW_US)
+    assert found == Planned(
+        "2026-01-01T00:00:00Z", [Due("2025-12", old, "manifest-2025-12.json")], []
+    )
+    assert not (tmp_path / "archive").exists() and checked(tmp_path) == len(events)
     retain()
-    found = [row["id"] for row in archived(home)] + stored(home)
-    assert sorted(found) == sorted(one.id for one in events)
-    assert set(stored(home)) == {one.id for one in events if one.time_us >= JANUARY_US}
-    checked(home)
-    assert {path.name.startswith(".") for path in (home / "archive").iterdir()} == {False}
+    assert plan(backend(tmp_path), kept, NOW_US).months == []
 
 
-@pytest.mark.parametrize("step", range(8))
-def test_a_crash_between_pages_loses_nothing(
+@pytest.mark.parametrize(
+    ("months", "now", "kept"),
+    [(2, "2026-03-01", "2026-01-01"), (2, "2026-03-31T23:59:59", "2026-01-01"),
+     (13, "2026-03-20", "2025-02-01"), (24, "2026-01-01", "2024-01-01")],
+)  # fmt: skip
+def test_whole_months_are_kept(months: int, now: str, kept: str) -> None:
+    assert kept_from_us(months, at(now)) == at(kept)
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
+def test_what_is_removed_goes_along_to_postgresql(
     tmp_path: Path,
     events: list[Event],
     retain: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    step: int,
+    store_kind: str,
 ) -> None:
     monkeypatch.setattr(removal_sqlite, "DELETE_EVENTS", 10)
     before = answers(tmp_path)
-    try:
-        retain(rest=crashing(step))
-    except Crash:
-        pass
-    else:
-        assert step > 3  # there are three pages, and then only SQLite takes steps
-    proven(tmp_path, events)
+    url = postgres_url(tmp_path)
+    with pytest.raises(Crash):
+        retain(rest=crashing(5))
+    with (
+        closing(backend(tmp_path).open_snapshot()) as source,
+        pytest.raises(StoreError, match="tallygate retain"),
+    ):
+        copy_store(source, url)
+    retain()
+    with closing(backend(tmp_path).open_snapshot()) as source:
+        journal_id = copy_store(source, url)
+    with closing(open_report(tmp_path)) as reader:
+        noted = removals(reader)
+    use_kind("postgres")
     assert answers(tmp_path) == before
-    # What comes late in between is no part of what is being removed.
-    late = written(tmp_path, grid("2025-12-24T18:00:00", MINUTE_US, 20), first=len(events))
-    proven(tmp_path, [*events, *late])
-    ends_well(tmp_path, [*events, *late], retain)
+    checked(tmp_path)
+    with closing(open_report(tmp_path)) as reader:
+        assert removals(reader) == noted and removed_until_us(reader) == JANUARY_US
+    write_durably(tmp_path / "journal" / JOURNAL_ID_FILE, journal_id + "\n")
+    assert retain() == [] and len(retain(at("2026-04-20"))) == 1  # in the same folder
