@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from gateway.core.periods import HOUR_US, MONTH, SECOND_US, Span
 from gateway.store.database import Database
@@ -47,6 +47,10 @@ class Page(NamedTuple):
     charges: Rows  # seq, n, meter, amount, period_us, lot
 
 
+# changed: the month has got others meanwhile; busy: somebody reads or writes it.
+Outcome = Literal["removed", "changed", "busy"]
+
+
 class Remover(Protocol):
     """What is different from database to database. One thread; raises one of ERRORS."""
 
@@ -72,11 +76,8 @@ class Remover(Protocol):
         """Charges of events of the span, by a JSON list of sequences."""
         ...
 
-    def remove(self, removal: Removal, rest: Callable[[], None]) -> bool:
-        """Remove exactly the events that `removal` counts; whether that could be done.
-
-        It cannot where others have come meanwhile, or somebody is still reading.
-        """
+    def remove(self, removal: Removal, rest: Callable[[], None]) -> Outcome:
+        """Remove exactly the events that `removal` counts, or nothing."""
         ...
 
     def resume(self, rest: Callable[[], None]) -> list[Removal]:

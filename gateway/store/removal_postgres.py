@@ -20,6 +20,7 @@ from gateway.store.database import Database, DatabaseError
 from gateway.store.postgres_sink import month_of_partition, partitions_of, roll_back
 from gateway.store.removal import (
     EVER,
+    Outcome,
     Removal,
     Rows,
     add_sums_sql,
@@ -65,27 +66,27 @@ class PostgresRemover:
     def charges_of(self, span: Span, seqs: str) -> Rows:
         return self._database.execute(_CHARGES, (*span, seqs)).fetchall()
 
-    def remove(self, removal: Removal, rest: Callable[[], None]) -> bool:
+    def remove(self, removal: Removal, rest: Callable[[], None]) -> Outcome:
         tables = partitions_of(removal.month_us)
         for _ in range(TRIES):
             try:
                 return self._transact(lambda: self._empty(removal, *tables))
             except _Busy:
                 rest()
-        return False
+        return "busy"
 
-    def _empty(self, removal: Removal, events: str, charges: str) -> bool:
+    def _empty(self, removal: Removal, events: str, charges: str) -> Outcome:
         """Note the sums, and empty both partitions, unless they have more than was counted."""
         database = self._database
         # Late events of the month wait; who reads does not.
         database.execute(f"LOCK TABLE {events}, {charges} IN SHARE MODE")
         counted = f"SELECT (SELECT count(*) FROM {events}), (SELECT count(*) FROM {charges})"
         if database.execute(counted).fetchall() != [(removal.events, removal.charges)]:
-            return False
+            return "changed"
         database.execute(add_sums_sql(events, charges, "true", "greatest"))
         database.execute(f"TRUNCATE {events}, {charges}")
         insert_removal(database, removal)
-        return True
+        return "removed"
 
     def resume(self, rest: Callable[[], None]) -> list[Removal]:
         return []  # a month goes in one transaction

@@ -18,6 +18,7 @@ from gateway.store.connect import open_reader
 from gateway.store.database import Database
 from gateway.store.removal import (
     SEQ_AT,
+    Outcome,
     Removal,
     Rows,
     add_sums_sql,
@@ -60,10 +61,10 @@ class SqliteRemover:
     def charges_of(self, span: Span, seqs: str) -> Rows:
         return self._reader.execute(_CHARGES, (seqs,)).fetchall()
 
-    def remove(self, removal: Removal, rest: Callable[[], None]) -> bool:
+    def remove(self, removal: Removal, rest: Callable[[], None]) -> Outcome:
         self._run(lambda connection: insert_removal(connection, removal._replace(is_done=0)))
         self._delete(removal, rest)
-        return True
+        return "removed"
 
     def resume(self, rest: Callable[[], None]) -> list[Removal]:
         found = [removal for removal in removals(self._reader) if not removal.is_done]

@@ -101,8 +101,11 @@ class Retainer:
         """None when it got late events each time, or was in use."""
         for _ in range(COPIES_MAX):
             removal = self._copy(remover, span, now_us)
-            if remover.remove(removal, self._rest):
+            outcome = remover.remove(removal, self._rest)
+            if outcome == "removed":
                 return removal
+            if outcome == "busy":
+                break
         return None
 
     def _copy(self, remover: Remover, span: Span, now_us: int) -> Removal:

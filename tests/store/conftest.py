@@ -27,10 +27,11 @@ from tests.support.stores import backend
 
 @pytest.fixture
 def events(tmp_path: Path) -> list[Event]:
-    """From December to March, dense around the changes of January."""
+    """From December to March, dense around what cuts hours in January."""
     grant_lots(tmp_path)
     times = grid("2025-12-20T00:00:00", 5 * HOUR_US + 7 * MINUTE_US, 150)
     times += grid("2026-01-10T09:50:00", 2 * MINUTE_US + 1, 90)
+    times += grid("2026-01-11T18:10:00", 3 * MINUTE_US // 2, 40)  # about acc1's midnight
     times += grid("2026-02-01T00:00:00", 11 * HOUR_US, 60)
     return written(tmp_path, sorted(times))
 
