@@ -39,7 +39,7 @@ PLANS: dict[str, Any] = {
 class Scene:
     """A gateway whose clock the test moves; every caller has an account of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **sections: Any) -> None:
         self.recorder = Recorder()
         file = directory / "gateway.yaml"
         built = config(
@@ -60,6 +60,7 @@ class Scene:
                     "body": {"slug": "{project}", "used": "{meter.coins.used}"},
                 }
             ],
+            **sections,
         )
         write(built, file, port=0, admin_port=0, data_dir=directory / "data")
         self.clocked = Clocked(file, directory, {}, START).start()
