@@ -110,7 +110,8 @@ def parse_months(value: object) -> int:
     months = int(found[1])
     least, most = MONTHS_KEPT
     if not least <= months <= most:
-        raise Expected(f"{least} to {most} months", hint="what is billed must still be there")
+        hint = "late events and refunds need the last ones" if months < least else ""
+        raise Expected(f"{least} to {most} months", hint=hint)
     return months
 
 

@@ -11,10 +11,12 @@ import pytest
 from gateway.core.book import (
     Account,
     Allowance,
+    Archive,
     CredentialSource,
     ErrorBody,
     HeaderEdits,
     Listener,
+    Retention,
     TlsFiles,
     UsageApi,
 )
@@ -255,6 +257,18 @@ def test_identify(folder: Folder) -> None:
     assert identify.anonymous_account == "acme"
     assert identify.forward_headers == {"account": "X-Account", "kind": "X-Kind"}
     assert identify.failures_per_minute == 5
+
+
+def test_retention(folder: Folder) -> None:
+    text = "store: {path: a.db, retention: {events: 13 months%s}}\n"
+    cases = {
+        "": None,
+        ", archive: {dir: /srv/old}": Archive("/srv/old"),
+        ", archive: {dir: old, format: parquet}": Archive("old", "parquet"),
+    }
+    for more, archive in cases.items():
+        assert folder.load(text % more).book.store.retention == Retention(13, archive)
+    assert folder.load("store: {retention: null}\n").book.store.retention is None
 
 
 def test_listeners_server_journal_and_answers(folder: Folder) -> None:

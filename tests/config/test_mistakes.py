@@ -32,6 +32,24 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["6:14: expected a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0,"
          " found one that begins with 'http'"],
     ),
+    "a retention that is too short": (
+        "store:\n  retention: {events: 1 month, archive: {dir: a, format: CSV}}\n",
+        ["6:23: expected 2 to 1200 months, found '1 month'"
+         " (late events and refunds need the last ones)",
+         "6:58: expected csv or parquet, found 'CSV' (did you mean csv?)"],
+    ),
+    "a retention in days": (
+        "store:\n  retention: {events: 400d, archive: {}}\n",
+        ["6:23: expected a number of calendar months such as 13 months, found '400d'"
+         " (events leave by the calendar month)",
+         "6:38: expected the key 'dir', found none"
+         " (Folder of the files; made when it is not there)"],
+    ),
+    "a retention of nothing": (
+        "store: {retention: {archive: {dir: a}}}\n",
+        ["5:20: expected the key 'events', found none (Calendar months (UTC) kept beside the"
+         " current one, at least 2 months)"],
+    ),
     "unknown key": (
         "server:\n  head_timout: 1s\n",
         ["6:3: expected a known key of server, found 'head_timout' (did you mean head_timeout?)"],

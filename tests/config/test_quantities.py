@@ -18,6 +18,7 @@ from gateway.config.quantities import (
     parse_amount,
     parse_duration_us,
     parse_instant_us,
+    parse_months,
     parse_rate,
     parse_size_bytes,
 )
@@ -59,6 +60,13 @@ def test_rates(text: str, quota: int, period_us: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "months"), [("13 months", 13), ("2 months", 2), ("24months", 24), ("1200 month", 1200)]
+)
+def test_months(text: str, months: int) -> None:
+    assert parse_months(text) == months
+
+
+@pytest.mark.parametrize(
     ("parse", "value", "hint"),
     [
         (parse_duration_us, 30, "a number needs its unit: ms, s, m, h or d"),
@@ -77,6 +85,14 @@ def test_rates(text: str, quota: int, period_us: int) -> None:
         (parse_duration_us, "367d", ""),
         (parse_duration_us, True, ""),
         (parse_duration_us, None, ""),
+        (parse_months, 13, "did you mean 13 months?"),
+        (parse_months, "1 year", "did you mean 12 months?"),
+        (parse_months, "13", "events leave by the calendar month"),
+        (parse_months, "13m", "events leave by the calendar month"),
+        (parse_months, "0 months", "late events and refunds need the last ones"),
+        (parse_months, "1201 months", ""),
+        (parse_months, True, ""),
+        (parse_months, None, ""),
         (parse_size_bytes, 1024, "a number needs its unit: B, KB, MB, GB or KiB, MiB, GiB"),
         (parse_size_bytes, "1024", "a number needs its unit: B, KB, MB, GB or KiB, MiB, GiB"),
         (parse_size_bytes, "10mb", "did you mean 10MB?"),
