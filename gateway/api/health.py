@@ -1,9 +1,10 @@
 """/healthz, /readyz and /metrics on the admin listener.
 
 `healthz`: the process runs and its loop turns. `readyz`: it should get traffic
-(not draining, journal has room, the shipper keeps up). `metrics`: the figures
-of proxy/tally.py in Prometheus' text format, made only when asked for. Labels
-are routes, outcomes, statuses and codes; never accounts, keys or paths.
+(not draining, journal has room, the shipper keeps up); `?exclude=store` leaves out what
+befalls all gateways of a fleet at once. `metrics`: the figures of proxy/tally.py in
+Prometheus' text format, made only when asked for. Labels are routes, outcomes, statuses
+and codes; never accounts, keys or paths.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def add_health_routes(app: web.Application, collect: Collect, problems: Readines
         return web.json_response({"status": "ok"})
 
     async def readyz(request: web.Request) -> web.Response:
-        found = problems()
+        excluded = request.query.getall("exclude", [])
+        found = [text for text in problems() if text.partition(":")[0] not in excluded]
         body: dict[str, Any] = {"status": "not ready" if found else "ready", "problems": found}
         return web.json_response(body, status=503 if found else 200)
 

@@ -27,6 +27,19 @@ def locked(api: Stage) -> Iterator[sqlite3.Connection]:
         yield prompt
 
 
+def test_a_fleet_that_can_serve_stays_in_the_load_balancer(
+    api: Stage, precise: Caller, locked: sqlite3.Connection
+) -> None:
+    gateway = api.gateway
+    assert status_of(api, precise) == 200
+    until(lambda: gateway.admin("/readyz").status, lambda s: s == 503, what="the trouble")
+    assert gateway.admin("/readyz").json()["problems"][0].startswith("store: ")
+    assert gateway.admin("/readyz?exclude=store").json() == {"status": "ready", "problems": []}
+    assert gateway.admin("/readyz?exclude=draining").status == 503
+    locked.execute("ROLLBACK")
+    until(lambda: gateway.admin("/readyz").status, lambda s: s == 200, what="its end")
+
+
 def test_figures_stay_live_and_agree_again(
     api: Stage, admin: Admin, precise: Caller, locked: sqlite3.Connection
 ) -> None:
