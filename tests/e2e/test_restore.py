@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
@@ -133,6 +134,32 @@ def test_failover_to_a_copy_that_lacks_the_last_events(fleet: Fleet, tmp_path: P
     fleet.shipped()
     assert used(fleet.one) == used(fleet.two) == 11
     assert calls(fleet.one, 2) == {200: 1, 429: 1}
+    fleet.each(assert_audit_is_clean)
+
+
+def in_store(fleet: Fleet) -> int:
+    with psycopg.connect(fleet.database.url) as connection:
+        sql = "SELECT count(*) FROM events WHERE account = %s"
+        row = connection.execute(sql, (TIGHT.account,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("disk", ["lost", "back"])
+def test_a_killed_gateway_whose_disk_is(fleet: Fleet, disk: str) -> None:
+    """Documents count what a lost journal had; forgotten, they are what the store says."""
+    assert calls(fleet.two, 1) + calls(fleet.one, 3) == {200: 4}
+    fleet.one.kill()
+    until(lambda: is_shipped(fleet.two), what="shipping")
+    spent = 4
+    if disk == "lost":
+        spent = in_store(fleet)
+        drop_journal(fleet.one)
+    fleet.one.start()
+    fleet.shipped()
+    fleet.forget_state()
+    assert used(fleet.one) == used(fleet.two) == spent == in_store(fleet)
+    assert calls(fleet.one, 5) + calls(fleet.two, 8) == {200: 12 - spent, 429: 1 + spent}
     fleet.each(assert_audit_is_clean)
 
 
