@@ -14,7 +14,7 @@ from jsonschema.validators import validator_for
 
 from gateway.config import ConfigError, load
 from gateway.core.book import Book
-from tests.deploy.images import CONFIG_FILE, DATA_DIR, REPOSITORY, SHIPPING_S, USER, image_problems
+from tests.deploy.images import DATA_DIR, REPOSITORY, SHIPPING_S, USER, image_problems
 
 Document = dict[str, Any]
 _SCHEMA = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
@@ -27,11 +27,11 @@ def defaults(text: str) -> str:
 
 
 def gateways(document: Document) -> dict[str, Document]:
-    """The services that run the image as it is."""
+    """The services that serve, and not only run the image."""
     return {
         name: service
         for name, service in document["services"].items()
-        if "build" in service and "entrypoint" not in service
+        if service.get("entrypoint", ())[:2] == ["tallygate", "serve"]
     }
 
 
@@ -87,8 +87,8 @@ def _volumes(document: Document) -> Iterator[str]:
     yield from (f"volume {name} is not used" for name in sorted(declared - named))
     yield from (f"volume {name} is shared" for name in sorted(named) if sources[name] > 1)
     for source in sorted(set(sources) - named):
-        if not (REPOSITORY / source).is_file():
-            yield f"{source} is mounted and is no file"
+        if not (REPOSITORY / source).exists():
+            yield f"{source} is mounted and is not there"
 
 
 def _secret_files(document: Document, secrets: Path) -> Iterator[str]:
@@ -106,12 +106,15 @@ def _gateway(name: str, service: Document, secrets: Path) -> Iterator[str]:
     mounts = {target: source for source, target in _mounts(service)}
     if mounts.get(DATA_DIR, ".").startswith("."):
         yield f"{name}: expected a named volume at {DATA_DIR}"
-    file = mounts.get(str(CONFIG_FILE))
-    if file is None:
-        yield f"{name}: nothing is mounted at {CONFIG_FILE}"
+    file = Path(service["entrypoint"][-1])
+    if service.get("environment") != {"TALLYGATE_CONFIG": str(file)}:
+        yield f"{name}: expected TALLYGATE_CONFIG to be {file}, for the command line"
+    folder = mounts.get(str(file.parent))
+    if folder is None or not (REPOSITORY / folder / file.name).is_file():
+        yield f"{name}: nothing is mounted that is {file}"
         return
     try:
-        book = configured(REPOSITORY / file, secrets)
+        book = configured(REPOSITORY / folder / file.name, secrets)
     except ConfigError as error:
         yield from (f"{name}: {problem}" for problem in error.problems)
         return

@@ -48,6 +48,8 @@ WRONG: list[tuple[Change, str]] = [
     (lambda s: s["gateway-2"].update(volumes=["data-1:/data"]), "data-1 is shared"),
     (lambda s: s["gateway"].update(volumes=["dta:/data"]), "dta is not declared"),
     (lambda s: s["gateway"].update(volumes=["./nothing.yaml:/x"]), "nothing.yaml is mounted"),
+    (lambda s: s["gateway"]["entrypoint"].append("/config/x.yaml"), "nothing is mounted that is"),
+    (lambda s: s["gateway"].pop("environment"), "expected TALLYGATE_CONFIG"),
     (lambda s: s["gateway"].update(stop_grace_period="30s"), "expected a stop_grace_period over"),
     (lambda s: s["gateway"].update(ports=["8080:80"]), "listens on 8080"),
     (lambda s: s["gateway"].update(read_only=False), "expected read_only"),

@@ -20,7 +20,7 @@ from tests.support.stores import postgres_url
 from tests.support.until import until
 
 FLEETS = {
-    "compose": DEPLOY / "compose" / "distributed.yaml",
+    "compose": DEPLOY / "compose" / "config" / "distributed.yaml",
     "kubernetes": DEPLOY / "kubernetes" / "gateway.yaml",
 }
 
@@ -87,7 +87,7 @@ def probes() -> set[str]:
 
 
 def test_one_embedded_gateway(backend: str, tmp_path: Path) -> None:
-    file = DEPLOY / "compose" / "embedded.yaml"
+    file = DEPLOY / "compose" / "config" / "embedded.yaml"
     gateway = Deployed(file, tmp_path / "one", {"BACKEND_URL": backend})
     try:
         gateway.start()
