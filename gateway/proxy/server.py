@@ -23,6 +23,8 @@ from gateway.proxy.ticker import Ticker, ticks
 
 Handle = Callable[[ClientConnection, RawRequestMessage, StreamReader], Coroutine[Any, Any, bool]]
 
+ACCEPTED_S = 0.05  # several turns of the loop
+
 
 class ParserMissing(RuntimeError):
     """aiohttp runs without its C parser, which reads requests differently."""
@@ -52,6 +54,7 @@ class ProxyServer:
         # Their clients have gone, and what they asked for is still to be settled.
         self.departed: set[ClientConnection] = set()
         self.is_draining = False
+        self._is_over = False
         self._by_peer: dict[str, int] = {}
         self.manager = web.Server(_never, handler_cancellation=False)
         self.handle: Handle = proxy.handle
@@ -80,7 +83,7 @@ class ProxyServer:
         return (
             len(self.connections) > self.limits.max_connections
             or (per_address is not None and count > per_address)
-            or self.is_draining
+            or self._is_over
         )
 
     def closed(self, connection: ClientConnection) -> None:
@@ -118,8 +121,11 @@ class ProxyServer:
         end_s = loop.time() + timeout_s
         for connection in tuple(self.connections):
             connection.close()
+        # Who was accepted as the listener closed is heard a moment later, and still served.
+        await asyncio.sleep(ACCEPTED_S)
         while (self.connections or self._unsettled()) and loop.time() < end_s:
             await asyncio.sleep(0.02)
+        self._is_over = True
         left = tuple(self.connections)
         for connection in left:
             if connection.transport is not None:

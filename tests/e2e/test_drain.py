@@ -1,0 +1,62 @@
+"""The end of a gateway: who was accepted before it is answered, who comes later is not let in."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from pathlib import Path
+
+from gateway.app import Gateway
+from gateway.log import LogThread
+from tests.support import scripts
+from tests.support.configs import config, pool, route, write
+from tests.support.raw import head
+from tests.support.recorder import Recorder
+
+(ROOMY,) = pool("acct", 1)
+PLANS = {"roomy": {"allowances": {"coins": {"amount": 1_000, "per": "month"}}}}
+
+
+async def test_a_connection_that_arrives_while_it_drains_is_served(tmp_path: Path) -> None:
+    """As one does that was accepted, or was in its TLS handshake, as the listener closed."""
+    recorder = Recorder()
+    recorder.scripts["/hang/1"] = gate = scripts.Gate()
+    routes = [route("GET /n/{id}", {"coins": 1}), route("GET /hang/{id}", {"coins": 1})]
+    built = config(recorder.port, routes=routes, callers={"roomy": [ROOMY]}, plans=PLANS)
+    file = tmp_path / "gateway.yaml"
+    write(built, file, port=0, admin_port=0, data_dir=tmp_path / "data")
+    thresholds = gc.get_threshold()
+    log = LogThread("error")
+    gateway = Gateway(file, os.environ, log)
+    await gateway.start()
+    # Its second door stays open when the gateway closes its own.
+    door = await gateway.loop.create_server(gateway.server, "127.0.0.1", 0)
+    port = door.sockets[0].getsockname()[1]
+    try:
+        hanging = asyncio.create_task(ask(port, "/hang/1"))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        ending = asyncio.create_task(gateway.stop())
+        while not gateway.server.is_draining:
+            await asyncio.sleep(0.01)
+        assert (await ask(port, "/n/1")).startswith(b"HTTP/1.1 200 ")
+        gate.open()
+        assert (await hanging).startswith(b"HTTP/1.1 200 ")
+        await ending
+        assert (await ask(port, "/n/2")).startswith(b"HTTP/1.1 503 ")
+    finally:
+        door.close()
+        recorder.stop()
+        log.close()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+    assert [request.target for request in recorder.of()] == ["/hang/1", "/n/1"]
+
+
+async def ask(port: int, path: str) -> bytes:
+    """Everything until the connection ends: the gateway keeps none alive now."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head("GET", path, ROOMY.bearer))
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answer
