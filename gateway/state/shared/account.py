@@ -70,9 +70,9 @@ class SharedAccount:
 
     __slots__ = (
         "state", "key", "document", "is_current", "read_s", "own", "posted", "base", "over",
-        "stored_entries", "kept", "_memory", "_accounts", "_link", "_waiting_key", "_owner",
-        "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone", "_entries",
-        "posts", "stake", "forms", "_stakes", "_ended", "_gone_stakes", "_lives",
+        "stored_entries", "kept", "_there", "_memory", "_accounts", "_link", "_waiting_key",
+        "_owner", "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone",
+        "_entries", "posts", "stake", "forms", "_stakes", "_ended", "_gone_stakes", "_lives",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +91,7 @@ class SharedAccount:
         """
         self.state = state
         self.key = f"{tag}a:{state.account.id}"
-        self.document = Document()
+        self.document = self._there = Document()  # as it is worked on, and as the server has it
         self.is_current = False  # the copy was made from the document, and has its terms
         self.read_s = float("-inf")  # when, on the monotonic clock
         self.own: dict[str, Hold] = {}  # holds of this process, by id
@@ -221,7 +221,8 @@ class SharedAccount:
 
     async def _run(self, jobs: Sequence[Job]) -> list[Any] | None:
         """The results, written; None when somebody else was faster."""
-        if not self.is_current:
+        is_fresh = not self.is_current
+        if is_fresh:
             await self._read()
         self._rows = dict(self.document.rows)
         self._take_over_holds()
@@ -233,16 +234,17 @@ class SharedAccount:
         results = [job.run() for job in jobs]
         written = self._written()
         ends_us = self._outside.now_us() + LEASE_US
-        step = write_step(self.key, self.document, written, ends_us)
+        step = write_step(self.key, self._there, written, ends_us)
         if step is None:
-            return results
+            # Nothing is written that would tell: a refusal may be of what was held long ago.
+            return results if is_fresh else None
         ids = [job.hold_id for job in jobs if job.hold_id in self._records]
         reply = await self._link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
         if reply[0] != 1:
             self._found = read(reply[1]) if reply[0] == 2 else None
             return None
         written.version = str(reply[1])
-        self.document = written
+        self.document = self._there = written
         for stake in self._ended:
             stake.count -= 1
         self._gone, self._gone_stakes = {}, set()
@@ -371,6 +373,8 @@ class SharedAccount:
         if document.terms != self.document.terms:
             self.kept.clear()
             self._outside.reload(account_id)
+        self._there = document
+        document = replace(document, rows=dict(document.rows), marks=dict(document.marks))
         now_us = self._outside.now_us()
         self._gone = {}
         for hold_id, record in document.records.items():
