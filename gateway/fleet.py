@@ -129,8 +129,8 @@ class Fleet:
         for account, hold_id, seq, used in later:
             key = f"{self._tag}a:{account}"
             fields = [(used_field(*row_of(posting)), posting[1]) for posting in used]
-            singles = [(hold_id, 0, fields)]
-            link.tell(["give", key, journal_id, seq, seq, [], singles, [], []], (key,))
+            singles = [(hold_id, 0, fields, 0)]
+            link.tell(["give", key, journal_id, seq, seq, [], singles, [], [], 0], (key,))
         await link.stop(ADOPT_S)
 
     def _later(self, journal_id: str, seq: int) -> list[tuple[str, str, int, list[Posting]]]:

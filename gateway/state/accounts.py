@@ -35,7 +35,7 @@ class Accounts:
     """Live accounts of one process. `periods` are those of meters without an allowance."""
 
     def __init__(self, source: BalanceSource) -> None:
-        self._source = source
+        self.source = source
         self._states: dict[str, AccountState] = {}
         self.holds: set[Hold] = set()  # open ones, of all accounts
         self.periods: dict[str, Period] = {}
@@ -56,7 +56,7 @@ class Accounts:
         elif state.account != account or state.plan != plan:
             state.account, state.plan = account, plan
             for balance in state.balances.values():
-                balance.end_us = _STALE_US
+                self.outdate(balance)
         return state
 
     def loaded(self, account_id: str) -> AccountState | None:
@@ -106,7 +106,7 @@ class Accounts:
             balance = state.balances.get(entry.meter)
             if balance is not None:
                 was_stale = balance.end_us == _STALE_US
-                self._set_lots(state, balance, max(entry.time_us, balance.span.start_us))
+                self.set_lots(state, balance, max(entry.time_us, balance.span.start_us))
                 balance.end_us = _STALE_US if was_stale else balance.end_us
             return
         for balance in (*state.balances.values(), *state.aside):
@@ -116,31 +116,15 @@ class Accounts:
                 if balance.heir is not None:
                     balance.heir.carry(balance)
 
-    def bind_now(self, state: AccountState, now_us: int) -> None:
-        """Give what was loaded as of earlier instants the terms of now."""
-        for meter, balance in list(state.balances.items()):
-            balance.end_us = _STALE_US
-            balance = self.balance(state, meter, now_us)
-            own = own_allowance(state.plan, meter)
-            note_bill(self._source, state, balance, own, now_us, is_new=True)
+    def outdate(self, balance: Balance) -> None:
+        """A balance takes the terms of its account anew at its next use."""
+        balance.end_us = _STALE_US
 
     def span_of(self, state: AccountState, meter: str, at_us: int) -> Span:
         """The period that a meter is in at an instant, under the terms of now."""
         own = own_allowance(state.plan, meter)
         period = own.period if own else self.periods.get(meter, _UNLIMITED_PERIOD)
         return _span(state.account, period, at_us)
-
-    def count_closed(self, state: AccountState, now_us: int) -> None:
-        """What the periods have added to the month's bill that are not live, or without terms."""
-        rows = self._rows(state)
-        for meter, balance in state.balances.items():
-            aside = [b for b in state.aside if b.meter == meter and b.granted is not None]
-            live = [balance, *aside]
-            note_closed(self._source, state, live, rows, now_us)
-
-    def stored(self, state: AccountState, meter: str, period_us: int) -> int:
-        """What the source says was used from a period's own lot."""
-        return stored_of(list(self._source.balances(state.account.id)), meter, period_us, OWN_LOT)
 
     # -- balances -----------------------------------------------------------
 
@@ -154,7 +138,7 @@ class Accounts:
 
     def load(self, state: AccountState, meter: str, now_us: int) -> Balance:
         """The balance of the period that `now_us` is in: refreshed, or a new one."""
-        rows = self._rows(state)
+        rows = self.rows(state)
         own = [a for a in state.plan.allowances if a.meter == meter]
         last = state.balances.get(meter)
         span = self.span_of(state, meter, now_us)
@@ -171,7 +155,7 @@ class Accounts:
             balance = Balance(
                 meter, span, None, used=stored_of(rows, meter, span.start_us, OWN_LOT)
             )
-            balance.topped_up = self._past(state, meter, rows).topped_up(span.start_us)
+            balance.topped_up = self.past(state, meter, rows).topped_up(span.start_us)
             self._bind(state, balance, own, now_us, rows, is_new=True)
             self._succeed(state, balance, last, rows, now_us)
         state.balances[meter] = balance
@@ -180,22 +164,22 @@ class Accounts:
             self._tidy(state, now_us)
         return balance
 
-    def _rows(self, state: AccountState) -> list[BalanceRow]:
+    def rows(self, state: AccountState) -> list[BalanceRow]:
         """Stored balances; the first time also entries, history and what lots have lost."""
-        rows = list(self._source.balances(state.account.id))
+        rows = list(self.source.balances(state.account.id))
         if state.entries is None:
-            state.entries = tuple(self._source.entries(state.account.id))
+            state.entries = tuple(self.source.entries(state.account.id))
             used: dict[tuple[str, str], int] = {}
             for row in rows:
                 if row.lot != OWN_LOT:
                     key = (row.meter, row.lot)
                     used[key] = used.get(key, 0) + row.used
             state.lots_used = used or NOTHING
-        versions = self._source.versions(state.account.id)
+        versions = self.source.versions(state.account.id)
         if len(versions) == 1 and versions[0].account == state.account:
             # Most accounts never change: one object serves both.
             versions = (AccountVersion(versions[0].from_us, state.account),)
-        state.timeline = Timeline(versions, self._source.plans())
+        state.timeline = Timeline(versions, self.source.plans())
         return rows
 
     def _bind(
@@ -215,9 +199,9 @@ class Accounts:
         else:
             balance.granted, balance.overage, balance.rate, balance.carried = None, False, None, 0
         allowance = own[0] if own else None
-        note_bill(self._source, state, balance, allowance, now_us, is_new=is_new)
+        note_bill(self.source, state, balance, allowance, now_us, is_new=is_new)
         balance.caps = tuple(cap_of(state, allowance, now_us, rows) for allowance in own[1:])
-        self._set_lots(state, balance, now_us)
+        self.set_lots(state, balance, now_us)
 
     def _rebind(
         self,
@@ -273,7 +257,7 @@ class Accounts:
         earlier = [b for b in (*state.aside, last) if b is not None and b.meter == balance.meter]
         # Used or changed: it was closed, and another period came between.
         if not earlier or balance.used or balance.topped_up:
-            note_closed(self._source, state, [balance, *earlier], rows, now_us)
+            note_closed(self.source, state, balance.meter, [balance, *earlier], rows, now_us)
         balance.elder = next((b for b in reversed(earlier) if b.held), None)
         own = own_allowance(state.plan, balance.meter)
         if own is None:
@@ -291,7 +275,7 @@ class Accounts:
     ) -> None:
         """Take over what the history says was left."""
         assert balance.granted is not None, "it has an allowance"
-        past = self._past(state, balance.meter, rows)
+        past = self.past(state, balance.meter, rows)
         balance.carried = past.carried_into(balance.span.start_us, period)
         balance.granted += balance.carried
         balance.refresh()
@@ -305,7 +289,7 @@ class Accounts:
         rows: list[BalanceRow],
     ) -> None:
         """Carry over from one live balance to another, through the periods between."""
-        past = self._past(state, last.meter, rows)
+        past = self.past(state, last.meter, rows)
         while last.span.end_us < balance.span.start_us:
             span = _span(state.account, period, last.span.end_us)
             allowance = allowance_of_past(state.timeline, last.meter, span)
@@ -313,12 +297,12 @@ class Accounts:
             between.used = past.used.get(span.start_us, 0)
             between.topped_up = past.topped_up(span.start_us)
             between.rollover = allowance.rollover if allowance else 0
-            _inherit(between, last)
+            inherit(between, last)
             last = between
         if last.span.end_us == balance.span.start_us:
-            _inherit(balance, last)
+            inherit(balance, last)
 
-    def _past(self, state: AccountState, meter: str, rows: list[BalanceRow]) -> Past:
+    def past(self, state: AccountState, meter: str, rows: list[BalanceRow]) -> Past:
         """A meter's history: what the store knows, and what is live here."""
         used = {row.period_us: row.used for row in rows if (row.meter, row.lot) == (meter, OWN_LOT)}
         for balance in (*state.aside, *state.balances.values()):
@@ -326,7 +310,7 @@ class Accounts:
                 used[balance.span.start_us] = balance.used
         return Past(state.timeline, state.account, meter, used, state.entries or ())
 
-    def _set_lots(self, state: AccountState, balance: Balance, now_us: int) -> None:
+    def set_lots(self, state: AccountState, balance: Balance, now_us: int) -> None:
         """The lots beside the period: each is one object, whichever balances use it."""
         lots = []
         for fresh in lots_of(state.entries or (), balance.meter, now_us):
@@ -373,7 +357,7 @@ def _span(account: Account, period: Period, at_us: int) -> Span:
     return period.span(at_us, account.anchor_us, account.timezone)
 
 
-def _inherit(heir: Balance, last: Balance) -> None:
+def inherit(heir: Balance, last: Balance) -> None:
     last.heir = heir
     last.refresh()
     heir.carry(last)

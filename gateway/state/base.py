@@ -30,7 +30,10 @@ class BalanceSource(Protocol):
     def balances(self, account_id: str) -> Iterable[BalanceRow]: ...
 
     def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        """What requests used from a period's own lot between each two of `bounds`, ascending."""
+        """What requests used from a period's own lot between each two of `bounds`, ascending.
+
+        Behind the last of them there is nothing.
+        """
         ...
 
     def entries(self, account_id: str) -> Sequence[LedgerEntry]: ...

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.core.book import Account, Allowance
-from gateway.core.ledger import Balance
+from gateway.core.ledger import Balance, Mark
 from gateway.core.money import NOTHING, whole_micro
 from gateway.core.overage import cost_of_month, marks_of, rate_at
 from gateway.core.periods import DAY_US, EVER_US, MONTH, Span
@@ -64,24 +64,20 @@ def note_bill(
     """
     may_pass = allowance is not None and allowance.on_exhausted == "overage"
     balance.is_billed = may_pass and balance.rate is not None
-    if not _was_priced(state, balance.meter):
+    if not was_priced(state, balance.meter):
         return
     month = month_of(state.account, now_us)
     span = balance.span
     is_crossing = span.start_us < month.start_us
     balance.turn_us = month.end_us if month.end_us < span.end_us else EVER_US
-    if not is_crossing and not _has_changed(state, span):
+    if not is_crossing and not has_changed(state, span):
         balance.marks = ()
         return
-    books = _books(state, balance.meter, (), now_us)
+    books = books_of(state, balance.meter, (), now_us)
     balance.is_billed = rate_at(books, span, now_us + NOTED_US) is not None
     marks = marks_of(books, span, month.start_us, now_us)
-    if is_new and marks:
-        first_us = max(span.start_us, min(books.born_us, marks[0].at_us - 1))
-        bounds = [first_us, *(mark.at_us for mark in marks)]
-        amounts = source.uses(state.account.id, balance.meter, span.start_us, bounds)
-        for n, mark in enumerate(marks):
-            mark.used = sum(amounts[: n + 1])
+    if is_new:
+        _read_marks(source, state, balance, marks, books, now_us)
     else:
         known = {(mark.at_us, mark.is_switch): mark.used for mark in balance.marks}
         for mark in marks:
@@ -90,19 +86,58 @@ def note_bill(
     balance.refresh()
 
 
+def note_left_bill(
+    source: BalanceSource,
+    state: AccountState,
+    balance: Balance,
+    books: Books,
+    last_us: int,
+    at_us: int,
+) -> None:
+    """The same of a balance that no new requests belong to since `last_us`.
+
+    `at_us`: the instant whose terms its bill has; it may be later, where no others came.
+    """
+    balance.is_billed = balance.rate is not None
+    marks = marks_of(books, balance.span, month_of(state.account, last_us).start_us, at_us)
+    _read_marks(source, state, balance, marks, books, at_us)
+    balance.marks = tuple(marks)
+
+
+def _read_marks(
+    source: BalanceSource,
+    state: AccountState,
+    balance: Balance,
+    marks: list[Mark],
+    books: Books,
+    now_us: int,
+) -> None:
+    """What had been used at each mark, as the source has it."""
+    if not marks:
+        return
+    start_us = balance.span.start_us
+    first_us = max(start_us, min(books.born_us, marks[0].at_us - 1))
+    # The end of all uses: a whole day, so that who asks again asks the same.
+    end_us = (max(now_us, marks[-1].at_us) // DAY_US + 1) * DAY_US
+    bounds = [first_us, *(mark.at_us for mark in marks), end_us]
+    amounts = source.uses(state.account.id, balance.meter, start_us, bounds)
+    for n, mark in enumerate(marks):
+        mark.used = sum(amounts[: n + 1])
+
+
 def note_closed(
     source: BalanceSource,
     state: AccountState,
+    meter: str,
     live: Sequence[Balance],
     rows: list[BalanceRow],
     now_us: int,
 ) -> None:
     """What a meter's periods but the live ones have added to the month's bill, from the store."""
     month = month_of(state.account, now_us)
-    meter = live[0].meter
     cost = NOTHING
-    if _was_priced(state, meter):
-        books = _books(state, meter, rows, now_us)
+    if was_priced(state, meter):
+        books = books_of(state, meter, rows, now_us)
 
         def read(period_us: int, bounds: Sequence[int]) -> list[int]:
             return source.uses(state.account.id, meter, period_us, bounds)
@@ -156,7 +191,7 @@ def _counts_in(balance: Balance, month: Span) -> bool:
     return any(mark.at_us == month.start_us and not mark.is_switch for mark in balance.marks)
 
 
-def _was_priced(state: AccountState, meter: str) -> bool:
+def was_priced(state: AccountState, meter: str) -> bool:
     """Whether units past the grants had a price in any plan that the account ever had."""
     if any(a.overage is not None and a.meter == meter for a in state.plan.allowances):
         return True
@@ -172,7 +207,7 @@ def _was_priced(state: AccountState, meter: str) -> bool:
     )
 
 
-def _has_changed(state: AccountState, span: Span) -> bool:
+def has_changed(state: AccountState, span: Span) -> bool:
     """Whether account or plans have changed since a period began."""
     accounts, plans = state.timeline
     times = [version.from_us for version in accounts[1:]]
@@ -180,7 +215,7 @@ def _has_changed(state: AccountState, span: Span) -> bool:
     return any(time_us > span.start_us for time_us in times)
 
 
-def _books(state: AccountState, meter: str, rows: Sequence[BalanceRow], now_us: int) -> Books:
+def books_of(state: AccountState, meter: str, rows: Sequence[BalanceRow], now_us: int) -> Books:
     """All that is known of a meter; what is in force now may not be noted yet."""
     accounts, plans = state.timeline
     if accounts and accounts[-1].account != state.account:

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.core.book import Plan
 from gateway.core.refusals import Refusal
-from gateway.state.base import Hold
+from gateway.state.base import Hold, Posting
 from tests.state.fleet import Fleet, Process
 from tests.state.stage import DAY, DOLLAR, WEEK, allowance, priced, us
 
-MARCH = us("2026-03-31")
+MARCH, APRIL = us("2026-03-31"), us("2026-04-02")  # of one week
 WEEKLY = Plan("w", (allowance("coins", 10, WEEK, on_exhausted="overage", overage=priced(1)),))
 CAPPED = Plan("c", (allowance("coins", 10), allowance("coins", 5, DAY)))
 CENT = DOLLAR // 100
@@ -64,3 +64,58 @@ def test_what_was_posted_without_an_event_is_given_back_for_good(fleet: Fleet) -
     for _ in range(2):
         fleet.refresh(other)
         assert [document(fleet)[name] for name in used] == ["0", "0"]
+
+
+@pytest.mark.parametrize("fleet", [WEEKLY], indirect=True)
+@pytest.mark.parametrize("is_after_a_crash", [False, True])
+def test_what_ends_late_was_used_before_the_month_that_another_has_begun(
+    fleet: Fleet, is_after_a_crash: bool
+) -> None:
+    """Also where nobody knows any more when it came: then the store is asked."""
+    one, other = fleet.processes
+    late = admitted(fleet, one, MARCH, 0)
+    assert isinstance(late, Hold)
+    begun = admitted(fleet, other, APRIL, 0)
+    assert isinstance(begun, Hold)
+    fleet.settle(begun, (("coins", 11),))
+    fleet.pinned = other
+    assert fleet.hot.spending(fleet.state, APRIL).spent == 1 * CENT
+    marks = [name for name in document(fleet) if name.startswith("m|")]
+    assert len(marks) == 1
+    fleet.run(_forgotten(fleet))
+    if is_after_a_crash:
+        posting = ("coins", 3, late.reserved[0][0].span.start_us)
+        fleet.store.post([posting], MARCH)
+        fleet.run(_post_again(one, posting))
+        fleet.hot.drain(one)
+        assert marks[0] not in document(fleet)
+    else:
+        fleet.settle(late, (("coins", 3),))
+        assert document(fleet)[marks[0]] == "3"
+    for process in fleet.processes:
+        fleet.pinned = process
+        assert fleet.hot.spending(fleet.state, APRIL).spent == 4 * CENT
+    assert document(fleet)[marks[0]] == "3"
+
+
+async def _post_again(process: Process, posting: Posting) -> None:
+    process.state.post_again("acme", "lost", 7, [posting])
+
+
+async def _forgotten(fleet: Fleet) -> None:
+    """The document without its open holds."""
+    command, key = fleet.processes[0].redis.command, f"{fleet.tag}a:acme"
+    names = [name for name in await command("HKEYS", key) if name.startswith(b"o|")]
+    await command("HDEL", key, *names)
+
+
+TWO = Plan("t", (*WEEKLY.allowances, allowance("tokens", 10, WEEK)))
+
+
+@pytest.mark.parametrize("fleet", [TWO], indirect=True)
+def test_a_month_that_begins_is_noted_for_the_others_with_the_first_request(fleet: Fleet) -> None:
+    fleet.pinned = fleet.processes[0]
+    fleet.change(MARCH, cap_micro=None)  # else all meters are looked at by the first
+    fleet.hold(APRIL, ("tokens", 1))
+    fleet.hold(APRIL, ("coins", 1))
+    assert [name for name in document(fleet) if name.startswith("m|coins|")]

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import settings
-from hypothesis.stateful import invariant
+from hypothesis.stateful import invariant, precondition, rule
 
 from tests.state.fleet import Fleet
+from tests.state.test_bills_model import Bills
 from tests.state.test_model import Machine
 
 
@@ -64,3 +65,19 @@ class SharedMachine(_Shared, Machine):  # type: ignore[misc]
 
 TestSharedMachine = SharedMachine.TestCase
 TestSharedMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+class SharedBills(_Shared, Bills):  # type: ignore[misc]
+    @invariant()
+    def the_cap_counts_what_the_invoice_bills(self) -> None:
+        with self.pinned():
+            super().the_cap_counts_what_the_invoice_bills()
+
+    @precondition(lambda self: not self.open)
+    @rule()
+    def lose(self) -> None:
+        self.stage.lose()
+
+
+TestSharedBills = SharedBills.TestCase
+TestSharedBills.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

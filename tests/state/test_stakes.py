@@ -15,7 +15,7 @@ from gateway.core.limits import RateLimit
 from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
 from tests.state.fleet import Fleet, Process
-from tests.state.stage import Asking, S, allowance, us
+from tests.state.stage import WEEK, Asking, S, allowance, priced, us
 
 NOW = us("2026-03-02T12:00")
 ONE, TWO, FREE = (("coins", 1),), (("coins", 2),), (("coins", 0),)
@@ -28,9 +28,8 @@ LIMITS = {"window": (HOURLY,), "in flight": (PARALLEL,), "bucket": (STEADY,)}
 class Shop(Fleet):
     """Two processes, and requests that come at once."""
 
-    def __init__(self, room: int) -> None:
-        super().__init__(Plan("p", (allowance("coins", room),)))
-        self.now_us = NOW
+    def __init__(self, room: int = 12, plan: Plan | None = None, now_us: int = NOW) -> None:
+        super().__init__(plan or Plan("p", (allowance("coins", room),)), from_us=now_us)
         self.seqs = itertools.count(1)
         self.paid: list[tuple[int, int]] = []
         self.plainly()
@@ -86,6 +85,25 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     made = Shop(getattr(request, "param", 12))
     yield made
     made.close()
+
+
+def test_what_ends_at_once_was_used_before_the_month_that_another_has_begun() -> None:
+    """Their sum does not tell when each came, so they are told one by one."""
+    weekly = Plan("w", (allowance("coins", 10, WEEK, on_exhausted="overage", overage=priced(1)),))
+    shop = Shop(plan=weekly, now_us=us("2026-03-31"))
+    try:
+        one, two = shop.processes
+        held = holds(shop.ask(one, [TWO] * 3))
+        shop.now_us = us("2026-04-02")
+        shop.end(two, [shop.one(two)])
+        (mark,) = shop.fields("m|")
+        assert shop.fields(mark)[mark] == "2"
+        shop.end(one, held[:1])
+        shop.end(one, held[1:])
+        assert shop.fields(mark)[mark] == "8"
+        assert (shop.sum("u|"), shop.sum("h|")) == (9, 0)
+    finally:
+        shop.close()
 
 
 def holds(found: list[Hold | Refusal]) -> list[Hold]:

@@ -42,7 +42,7 @@ from gateway.state.shared.document import (
     read,
     record_of,
     row_of,
-    row_of_field,
+    take_back,
     used_field,
     write_step,
 )
@@ -123,6 +123,10 @@ class SharedAccount:
         self.over: set[str] = set()  # ids of those that were given up without a word
 
     # -- jobs -----------------------------------------------------------------
+
+    @property
+    def now_us(self) -> int:
+        return self._outside.now_us()
 
     @property
     def is_busy(self) -> bool:
@@ -244,7 +248,8 @@ class SharedAccount:
             self._found = read(reply[1]) if reply[0] == 2 else None
             return None
         written.version = str(reply[1])
-        self.document = self._there = written
+        self._there = written
+        self.document = replace(written, marks=dict(written.marks))
         for stake in self._ended:
             stake.count -= 1
         self._gone, self._gone_stakes = {}, set()
@@ -272,7 +277,7 @@ class SharedAccount:
         """What was written is held for requests that were told no."""
         if reply[0] == 1:
             for hold_id in ids:
-                self.posts.tell(Ended(hold_id, 0, [], []))
+                self.posts.tell(Ended(hold_id, 0, 0, [], []))
 
     # -- on the copy ----------------------------------------------------------
 
@@ -404,8 +409,7 @@ class SharedAccount:
         """A process has ended without a word: what it held is free, what it posted is asked for."""
         self._gone[record.id] = record
         if record.posted and not await self._outside.has_event(self.state.account.id, record):
-            for name, amount in record.posted:
-                document.rows[row_of_field(name)] -= amount
+            take_back(document, record)
 
     def _live(self) -> list[Balance]:
         state = self.state
@@ -421,11 +425,11 @@ class SharedAccount:
             needed |= {(balance.meter, balance.span.start_us, lot.id) for lot in balance.lots}
         for row in needed:
             rows.setdefault(row, self.base.get(row, 0))
-        rows = {row: used for row, used in rows.items() if row in needed or self._is_recent(row)}
+        rows = {r: used for r, used in rows.items() if r in needed or self._is_to_stay(r, used)}
         held = {name: amount for name, amount in held_fields(live).items() if amount}
         document = self.document
         kept = {f"m|{meter}|{period_us}" for meter, period_us, _ in rows}
-        marks = {n: used for n, used in document.marks.items() if n.rsplit("|", 2)[0] in kept}
+        marks = {n: used for n, used in document.marks.items() if n.rsplit("|", 1)[0] in kept}
         marks |= mark_fields(self.state)
         return Document(
             *(document.version, document.terms, rows, held, marks),
@@ -433,9 +437,11 @@ class SharedAccount:
             self._entries,
         )
 
-    def _is_recent(self, row: Row) -> bool:
-        """Whether somebody may yet post to it; else the store's row is final."""
+    def _is_to_stay(self, row: Row, used: int) -> bool:
+        """Whether somebody may yet post to it, or the store lacks some; else its row is final."""
         meter, period_us, _ = row
+        if used != self.base.get(row, 0):
+            return True
         now_us = self._outside.now_us()
         if period_us >= now_us - ROWS_KEPT_US:
             return True

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.core.ledger import Balance, Mark
+from gateway.core.ledger import Balance
 from gateway.core.periods import Span
 from gateway.core.pricing import Counted, Rule, Tier
 from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry
@@ -41,8 +41,8 @@ def row_of_field(name: str) -> Row:
     return meter, int(period), lot
 
 
-def mark_field(balance: Balance, mark: Mark) -> str:
-    return f"m|{balance.meter}|{balance.span[0]}|{mark.at_us}|{int(mark.is_switch)}"
+def mark_field(meter: str, period_us: int, at_us: int) -> str:
+    return f"m|{meter}|{period_us}|{at_us}"
 
 
 def held_field(balance: Balance) -> str:
@@ -227,10 +227,22 @@ def journaled(document: Document) -> dict[Row, int]:
     return rows
 
 
+def take_back(document: Document, record: Record) -> None:
+    """What was posted from a hold was not used after all."""
+    for name, amount in record.posted:
+        meter, period_us, lot = row = row_of_field(name)
+        document.rows[row] -= amount
+        for mark in document.marks:
+            period, _, at_us = mark.rpartition("|")
+            is_before = record.time_us < int(at_us)
+            if lot == OWN_LOT and is_before and period == f"m|{meter}|{period_us}":
+                document.marks[mark] -= amount
+
+
 def mark_fields(state: AccountState) -> dict[str, int]:
     """What bills remember, by field."""
     return {
-        mark_field(b, mark): mark.used
+        mark_field(b.meter, b.span.start_us, mark.at_us): mark.used
         for b in (*state.balances.values(), *state.aside)
         for mark in b.marks
     }
@@ -279,6 +291,11 @@ def write_step(key: str, old: Document, new: Document, ends_us: int) -> list[Any
         some, others = changes(before, after)
         to_set += some
         gone += others
+    if old.marks.keys() != new.marks.keys():
+        if new.marks:
+            to_set += ("b", orjson.dumps(sorted(new.marks)).decode())
+        else:
+            gone.append("b")
     for hold_id, record in new.records.items():
         if old.records.get(hold_id) is not record:
             record = new.records[hold_id] = replace(record, ends_us=ends_us)

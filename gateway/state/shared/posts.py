@@ -29,6 +29,7 @@ class Ended(NamedTuple):
 
     hold_id: str
     seq: int
+    time_us: int  # when it came
     used: Parts | None  # None: what its form says
     gauges: list[str]  # keys of limits of requests in flight
     held: Parts = NOTHING  # of a hold of its own
@@ -59,13 +60,13 @@ class Give:
         forms: dict[tuple[Stake, Form], list[int]] = {}
         used: dict[str, int] = {}
         for ended in self.ended:
-            hold_id, seq, parts, keys, held, stake, form = ended
+            hold_id, seq, time_us, parts, keys, held, stake, form = ended
             if seq:
                 seqs.append(seq)
             if keys:
                 gauges += [(key, hold_id) for key in keys]
             if stake is None or form is None:
-                singles.append((hold_id, held, parts or []))
+                singles.append((hold_id, held, parts or [], time_us))
                 continue
             counts = forms.get((stake, form))
             if counts is None:
@@ -83,6 +84,7 @@ class Give:
             *("give", self._posts.key, self._posts.journal),
             *(min(seqs, default=0), max(seqs, default=0)),
             *(stakes, singles, list(used.items()), gauges),
+            self.ended[0].time_us if len(self.ended) == 1 else 0,
         ]
         return orjson.dumps(body)
 

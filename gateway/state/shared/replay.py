@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.core.counting import counts_of, move, taken
-from gateway.core.ledger import Balance
 from gateway.core.limits import RateLimit
 from gateway.state.accounts import Accounts
 from gateway.state.base import AccountState, CarefulHold, Hold
 from gateway.state.careful import needs_of
-from gateway.state.shared.document import Document, Part, Record, StakeRow, mark_field
+from gateway.state.left import bind_all, find, find_cap
+from gateway.state.shared.document import Document, Part, Record, StakeRow
 from gateway.state.shared.stake import StakeHold
-
-UNSHIPPED_US = 10_000_000  # the store may not have it yet, as long as shippers keep up
 
 
 class Asked:
@@ -50,11 +48,8 @@ def replay(
     for life, stake in document.stakes.items():
         records += _of_stake(life, stake, own)
     for record in sorted(records, key=lambda record: (record.time_us, record.id)):
-        _admit(accounts, state, record, own.get(record.id))
-    accounts.bind_now(state, now_us)
-    for balance in (*state.balances.values(), *state.aside):
-        _recall(document, balance, now_us)
-    accounts.count_closed(state, now_us)
+        _admit(accounts, state, record, own.get(record.id), now_us)
+    bind_all(accounts, state, now_us)
 
 
 def _of_stake(life: str, stake: StakeRow, own: Mapping[str, Hold]) -> list[Record]:
@@ -75,18 +70,20 @@ def _of_stake(life: str, stake: StakeRow, own: Mapping[str, Hold]) -> list[Recor
     return records
 
 
-def _admit(accounts: Accounts, state: AccountState, record: Record, known: Hold | None) -> None:
+def _admit(
+    accounts: Accounts, state: AccountState, record: Record, known: Hold | None, now_us: int
+) -> None:
     at_us = record.time_us
-    reserved = [(_find(accounts, state, part, at_us), part.amount) for part in record.reserved]
+    reserved = [
+        (find(accounts, state, part.meter, part.span, at_us, now_us), part.amount)
+        for part in record.reserved
+    ]
     meters = {balance.meter: balance for balance, _ in reserved}
     counts = counts_of(record.counted, lambda name: accounts.balance(state, name, at_us), meters)
     moved = taken(counts)
     caps = [
-        (cap, part.amount)
+        (find_cap(accounts, state, part.meter, part.span, part.lot), part.amount)
         for part in record.caps
-        for balance in meters.values()
-        for cap in balance.caps
-        if (cap.meter, cap.span, cap.lot) == (part.meter, part.span, part.lot)
     ]
     needs, cap_needs = needs_of(reserved, caps, counts, moved)
     for balance, amount in (*needs.items(), *cap_needs.items()):
@@ -100,25 +97,3 @@ def _admit(accounts: Accounts, state: AccountState, record: Record, known: Hold 
         hold.counts, hold.caps = counts, caps
     state.in_flight += 1
     accounts.holds.add(hold)
-
-
-def _find(accounts: Accounts, state: AccountState, part: Part, at_us: int) -> Balance:
-    """The balance that a hold was taken from; it may be of terms that are no more."""
-    found = accounts.balance(state, part.meter, at_us)
-    for balance in (found, *state.aside):
-        if (balance.meter, balance.span.start_us) == (part.meter, part.span.start_us):
-            return balance
-    used = accounts.stored(state, part.meter, part.span.start_us)
-    balance = Balance(part.meter, part.span, None, used=used)
-    state.aside = (*state.aside, balance)
-    return balance
-
-
-def _recall(document: Document, balance: Balance, now_us: int) -> None:
-    """What bills remember was noted by whoever came first, or is only just to be noted."""
-    for mark in balance.marks:
-        name = mark_field(balance, mark)
-        if name in document.marks:
-            mark.used = document.marks[name]
-        elif mark.at_us > now_us - UNSHIPPED_US:
-            mark.used = balance.used

@@ -10,7 +10,8 @@
 -- its terms, `x` is when the first of its holds runs out, `z` when its own expiry is to be put off,
 -- u|... is used, h|... is held, o|ID is a hold, j|LIFE a stake: what one process holds for requests
 -- that are not told one by one, and k|LIFE|... its part in a held; p|JOURNAL is the last record
--- that was posted from there. Integers stay below 2^53: callers see to it (core/units.py).
+-- that was posted from there, m|METER|PERIOD|INSTANT what requests before an instant used, `b` the
+-- names of these. Integers stay below 2^53: callers see to it (core/units.py).
 -- A step answers {1, ...} when it was done, {0, ...} when a limit refused, {2, document} when the
 -- caller knows less than the document, {3} when there is no document, {4} when its period is over,
 -- {5} when only some of what it tells is new, {6} when the stake was let go of.
@@ -261,12 +262,15 @@ function steps.take(step)
   return {1, count, figures(firsts, seconds), stands}
 end
 
--- {"give", key, journal, first, last, stakes, singles, used, gauges}: requests that are over, whose
--- records in the journal are from first to last; 0: nothing is recorded of any of them.
+-- {"give", key, journal, first, last, stakes, singles, used, gauges, time}: requests that are over,
+-- whose records in the journal are from first to last; 0: nothing is recorded of any of them.
 -- stakes: {life, n, held}; held: {h, k, sum}. A stake that is not there was let go of, with all it
--- held. singles: {id, held, used}; held: {field, amount}, or 0: as the hold itself says, for its
--- process has ended. Of a hold that is posted already, nothing more is used; or what the
--- journal says after all. used: {field, sum}, of the stakes. gauges: {key, id}.
+-- held. singles: {id, held, used, time}; held: {field, amount}, or 0: as the hold itself says, for
+-- its process has ended. Of a hold that is posted already, nothing more is used; or what the
+-- journal says after all. used: {field, sum}, of the stakes. gauges: {key, id}. time: when the
+-- request came, 0 where that is not known any more; of the stakes, where they are of one request.
+-- What a request used was used before all marks that are later. Where the time is not known the
+-- marks are forgotten: the next one to read asks the store.
 function steps.give(step)
   local key, last, stakes, singles = step[2], step[5], step[6], step[7]
   for _, gauge in ipairs(step[9]) do
@@ -279,7 +283,7 @@ function steps.give(step)
     end
   end
   local journal = 'p|' .. step[3]
-  local names = {'v', 'z', journal}
+  local names = {'v', 'z', journal, 'b'}
   for _, stake in ipairs(stakes) do
     names[#names + 1] = 'j|' .. stake[1]
     for _, part in ipairs(stake[3]) do
@@ -300,7 +304,8 @@ function steps.give(step)
   local before = known[key .. journal] or tonumber(stored[journal] or 0)
   known[key .. journal] = before
   local is_new = last > before
-  if is_new and step[4] <= before then
+  local marks = stored.b and cjson.decode(stored.b) or {}
+  if is_new and (step[4] <= before or (#marks > 0 and #step[8] > 0 and step[10] == 0)) then
     return {5}
   end
   local added, order, gone, is_changed = {}, {}, {}, false
@@ -309,6 +314,23 @@ function steps.give(step)
       order[#order + 1] = name
     end
     added[name] = (added[name] or 0) + amount
+  end
+  local forgotten = {}
+  local function use(parts, time, sign)
+    for _, part in ipairs(parts) do
+      local name, amount = part[1], sign * part[2]
+      add(name, amount)
+      for _, mark in ipairs(marks) do
+        local period, at = string.match(mark, '^m|(.*)|(%-?%d+)$')
+        if name == 'u|' .. period .. '|' then
+          if time == 0 then
+            forgotten[mark] = true
+          elseif time < tonumber(at) then
+            add(mark, amount)
+          end
+        end
+      end
+    end
   end
   local fields = {'v', 0}
   for _, stake in ipairs(stakes) do
@@ -350,21 +372,19 @@ function steps.give(step)
       end
     end
     if is_new and #single[3] > 0 then
-      for _, part in ipairs(single[3]) do
-        add(part[1], part[2])
+      local time = single[4]
+      if time == 0 and hold then
+        time = cjson.decode(string.match(hold, '%[.*'))[1]
       end
+      use(single[3], time, 1)
       if at then
         local record = cjson.decode(string.sub(hold, at + 8))
-        for _, part in ipairs(record[#record]) do
-          add(part[1], -part[2])
-        end
+        use(record[#record], time, -1)
       end
     end
   end
   if is_new then
-    for _, part in ipairs(step[8]) do
-      add(part[1], part[2])
-    end
+    use(step[8], step[10], 1)
     fields[#fields + 1] = journal
     fields[#fields + 1] = whole(last)
     posted = math.max(posted, last)
@@ -377,6 +397,23 @@ function steps.give(step)
   end
   if #unknown > 0 then
     fetch(unknown)
+  end
+  if next(forgotten) then
+    local left = {}
+    for _, mark in ipairs(marks) do
+      if forgotten[mark] then
+        gone[#gone + 1] = mark
+        added[mark] = added[mark] and 0
+      else
+        left[#left + 1] = mark
+      end
+    end
+    if #left > 0 then
+      fields[#fields + 1] = 'b'
+      fields[#fields + 1] = cjson.encode(left)
+    else
+      gone[#gone + 1] = 'b'
+    end
   end
   for _, name in ipairs(order) do
     if added[name] ~= 0 then

@@ -224,7 +224,7 @@ class SharedState(MemoryState):
         form = take.form
         posts = form.shared.posts
         for ask in asks:
-            posts.tell(Ended(ask.event_id, 0, None, [], stake=take.stake, form=form))
+            posts.tell(Ended(ask.event_id, 0, 0, None, [], stake=take.stake, form=form))
         if form.bodies:
             ids = [ask.event_id for ask in asks]
             self.link.tell(["untake", ids, form.bodies], form.keys[1:])
@@ -307,7 +307,7 @@ class SharedState(MemoryState):
     def settle(self, hold: Hold, settlement: Settlement, seq: int = 0) -> None:
         """Post it, as the record of the journal says."""
         assert hold.ask is not None
-        id_ = hold.ask.event_id
+        id_, time_us = hold.ask.event_id, hold.ask.time_us
         if isinstance(hold, StakeHold):
             shared = hold.form.shared
             if hold not in shared.posted:
@@ -316,20 +316,21 @@ class SharedState(MemoryState):
                 super().settle(hold, settlement)
                 is_as_held = settlement.amounts is None and settlement.moves is None
                 used = None if is_as_held else _used(settlement.postings)
-                shared.posts.tell(Ended(id_, seq, used, gauges, NOTHING, hold.stake, hold.form))
+                own = (NOTHING, hold.stake, hold.form)
+                shared.posts.tell(Ended(id_, seq, time_us, used, gauges, *own))
                 return
         shared = self.shared(hold.account)
         gauges = self._let_go(hold, id_)
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
-            shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges))
+            shared.posts.tell(Ended(id_, seq, time_us, _used(settlement.postings), gauges))
             return
         held = NOTHING if id_ in self._local else _held(hold)
         self._local.discard(id_)
         shared.own.pop(id_, None)
         super().settle(hold, settlement)
-        shared.posts.tell(Ended(id_, seq, _used(settlement.postings), gauges, held))
+        shared.posts.tell(Ended(id_, seq, time_us, _used(settlement.postings), gauges, held))
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
@@ -343,9 +344,11 @@ class SharedState(MemoryState):
             shared.own.pop(id_, None)
             super().release(hold)
             if isinstance(hold, StakeHold):
-                shared.posts.tell(Ended(id_, 0, None, gauges, NOTHING, hold.stake, hold.form))
+                shared.posts.tell(Ended(id_, 0, 0, None, gauges, NOTHING, hold.stake, hold.form))
             else:
-                shared.posts.tell(Ended(id_, 0, [], gauges, NOTHING if is_local else _held(hold)))
+                shared.posts.tell(
+                    Ended(id_, 0, 0, [], gauges, NOTHING if is_local else _held(hold))
+                )
         else:
             shared.release(hold)
             if gauges:
@@ -381,8 +384,8 @@ class SharedState(MemoryState):
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
         key = f"{self._tag}a:{account_id}"
-        singles = [(hold_id, 0, _used(used))]
-        self.link.tell(["give", key, self._owner, seq, seq, [], singles, [], []], (key,))
+        singles = [(hold_id, 0, _used(used), 0)]
+        self.link.tell(["give", key, self._owner, seq, seq, [], singles, [], [], 0], (key,))
 
     def waiting(self, epoch: str) -> list[tuple[str, str]]:
         """Open holds, by the key where they wait for their account's document of an epoch."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
+from gateway.core.periods import DAY_US
+from gateway.core.rows import OWN_LOT, AccountVersion, BalanceRow, LedgerEntry, PlansVersion
 from gateway.state.base import BalanceSource
+from gateway.state.shared.document import mark_field
 
 if TYPE_CHECKING:
     from gateway.state.shared.account import SharedAccount
@@ -51,7 +54,26 @@ class SharedSource:
         return shared.document.balances(stored)
 
     def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        return self._store.uses(account_id, meter, period_us, bounds)
+        """What had been used before an instant stands in the document, noted by the first to ask.
+
+        Where it does not yet, nobody was admitted after it but what the store has: all the rest
+        was used before, in the store or not.
+        """
+        shared = self._accounts.get(account_id)
+        if shared is None or len(bounds) < 2:
+            return self._store.uses(account_id, meter, period_us, bounds)
+        rows = self.balances(account_id)
+        key = (meter, period_us, OWN_LOT)
+        used = sum([row.used for row in rows if (row.meter, row.period_us, row.lot) == key])
+        marks = shared.document.marks
+        names = [mark_field(meter, period_us, at_us) for at_us in bounds[1:-1]]
+        if not marks.keys() >= set(names):
+            until_us = (max(bounds[-1], shared.now_us) // DAY_US + 1) * DAY_US  # the same all day
+            later = self._store.uses(account_id, meter, period_us, (*bounds[1:-1], until_us))
+            for n, name in enumerate(names):
+                marks.setdefault(name, used - sum(later[n:]))
+        stands = [0, *(marks[name] for name in names), used]
+        return [after - before for before, after in pairwise(stands)]
 
     def entries(self, account_id: str) -> Sequence[LedgerEntry]:
         stored = self._keep(account_id, "entries", self._store.entries)
