@@ -2,6 +2,7 @@
 #
 #   make demo   the gateway in front of a small backend, with a key to try (PORT, ADMIN_PORT)
 #   make test   lint, types and every test
+#   make chaos  servers killed, frozen, emptied, cut off under load: the long form, some 20 minutes
 #   make acceptance   what the reference systems promise, and whether it holds
 #   make bench  CPU per request beside nginx+Lua, Caddy and others
 
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo check test acceptance lint format bench clean
+.PHONY: help demo check test chaos acceptance lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +36,9 @@ test: lint
 	$(BIN)/pytest --quiet --store postgres tests/api
 	$(BIN)/pytest --quiet --store fleet tests/api
 	$(BIN)/pytest --slow
+
+chaos: $(INSTALLED_TEST)
+	$(BIN)/pytest --chaos-long tests/chaos
 
 acceptance: $(INSTALLED_TEST)
 	$(BIN)/pytest -q tests/acceptance

