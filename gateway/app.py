@@ -154,6 +154,7 @@ class Gateway:
         if book.state.url:
             self.fleet = Fleet(self, book.state, self.store, recovered.journal_id)
             self.state = self.fleet.state
+            self.now_us = self.fleet.now_us
 
     def _recover_left(self) -> list[str]:
         """What another number of workers has left goes into the store; the journals' names."""

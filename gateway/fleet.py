@@ -81,8 +81,12 @@ class Fleet:
         # Greater than any before: the script answers a batch that it knows with what it said then.
         first_batch = time.time_ns() // 1000
         tag = self._tag = f"{settings.prefix}{{0}}"  # one group: all keys are on one server
+        self._clock_us = gateway.now_us
+        self._off_us: int | None = None  # from this machine's monotonic time to the server's time
         now_us = None if gateway.now_us is wall_clock_us else gateway.now_us
         self.link = Link(self._server, tag, journal_id, self._epoch, first_batch, now_us)
+        if now_us is None:
+            self.link.on_time = self._note_time
         self.state = SharedState(store, self.link, tag, journal_id, self)
         self.state.allows = settings.when_away == "allow"
         self._chores: list[asyncio.Task[None]] = []
@@ -191,7 +195,16 @@ class Fleet:
         return self._gateway.directory.account_state(account_id)
 
     def now_us(self) -> int:
-        return self._gateway.now_us()
+        """The server's time, once it has been heard: all gateways go by one clock."""
+        if self._off_us is None:
+            return self._clock_us()
+        return time.monotonic_ns() // 1000 + self._off_us
+
+    def _note_time(self, now_us: int, took_us: int) -> None:
+        """It was that time there at an instant of the call; what fits already is kept."""
+        least = now_us - time.monotonic_ns() // 1000
+        known = least + took_us // 2 if self._off_us is None else self._off_us
+        self._off_us = min(max(known, least), least + took_us)
 
     # -- epochs ---------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class Scene:
         directory.mkdir(parents=True)
         self.state_doors.append(self.servers.state_door())
         self.store_doors.append(Door(self.thread, self.store.socket))
-        return Gateway(self._config(), directory)
+        return Gateway(self._config(), directory, module="tests.chaos.stepped")
 
     def _config(self) -> Config:
         state = f"redis://127.0.0.1:{self.state_doors[-1].port}/0"

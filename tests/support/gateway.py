@@ -49,8 +49,17 @@ def free_port() -> int:
 class Gateway:
     """One data directory, and the process that runs on it now."""
 
-    def __init__(self, config: Config, directory: Path, env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        module: str = "gateway",
+    ) -> None:
+        """`module` has the command line."""
         self.config = config
+        self._module = module
         self.directory = directory
         self.file = directory / "gateway.yaml"
         self.data_dir = directory / "data"
@@ -77,7 +86,7 @@ class Gateway:
     def _start_once(self) -> Gateway:
         self.port, self.admin_port = free_port(), free_port()
         self._write_config()
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.file)]
+        command = [sys.executable, "-m", self._module, "serve", "--config", str(self.file)]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.directory, env=self._env, stdout=log, stderr=log
@@ -155,7 +164,7 @@ class Gateway:
 
     def cli(self, *arguments: str) -> Ended:
         """Run `tallygate ARGUMENTS --config FILE`."""
-        command = [sys.executable, "-m", "gateway", *arguments, "--config", str(self.file)]
+        command = [sys.executable, "-m", self._module, *arguments, "--config", str(self.file)]
         done = subprocess.run(
             command, cwd=self.directory, env=self._env, capture_output=True, text=True, timeout=60
         )

@@ -69,8 +69,8 @@ class SharedAccount:
     """The document of one account, and the copy that is worked on."""
 
     __slots__ = (
-        "state", "key", "document", "is_current", "read_s", "own", "posted", "base", "over",
-        "stored_entries", "kept", "_there", "_memory", "_accounts", "_link", "_waiting_key",
+        "state", "key", "document", "is_current", "read_s", "own", "posted", "spent", "base",
+        "over", "stored_entries", "kept", "_there", "_memory", "_accounts", "_link", "_waiting_key",
         "_owner", "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone",
         "_entries", "posts", "stake", "forms", "_stakes", "_ended", "_gone_stakes", "_lives",
     )  # fmt: skip
@@ -96,6 +96,7 @@ class SharedAccount:
         self.read_s = float("-inf")  # when, on the monotonic clock
         self.own: dict[str, Hold] = {}  # holds of this process, by id
         self.posted: set[Hold] = set()  # those of which the charges are in the document already
+        self.spent: dict[Hold, Settlement] = {}  # settled on the copy, and not known to be written
         self.base: dict[Row, int] = {}  # the store's rows, as they were read last
         self._memory = memory
         self._accounts = accounts
@@ -152,6 +153,7 @@ class SharedAccount:
             return self._settle(hold, ask, charges, counted)
 
         settlement: Settlement = await self._do(run, lambda: self.posted.discard(hold))
+        self.spent.pop(hold, None)
         self.own.pop(ask.event_id, None)
         return settlement
 
@@ -340,6 +342,7 @@ class SharedAccount:
         MemoryState.settle(self._memory, hold, settlement)
         hold.is_open, hold.ask = True, ask  # until the event is written
         self.posted.add(hold)
+        self.spent[hold] = settlement
         fields = []
         for posting in settlement.postings:
             row, amount = row_of(posting), posting[1]
@@ -398,6 +401,7 @@ class SharedAccount:
         replayed = replace(document, records=left, stakes=stakes)
         replay(self._accounts, self.state, replayed, self.own, now_us)
         self.forms.clear()
+        self.spent.clear()
         self.is_current = True
         self.read_s = time.monotonic()
 

@@ -168,7 +168,8 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self.failure = ""  # why the server is away; "" while it is not
         self.failed_s = 0.0
-        self.dropped = 0  # steps that were told and could not be kept while it was away
+        self.dropped = 0  # steps that were told and could not be kept
+        self._made_up = 0  # of those
         self.on_time: Callable[[int, int], None] = lambda now_us, took_us: None
 
     def start(self) -> None:
@@ -250,6 +251,8 @@ class Link:
         while True:
             began_s = time.monotonic()
             try:
+                if self.dropped != self._made_up:
+                    await self._make_up()
                 now_us, replies = await self._call(keys, body)
             except Restarted:
                 self._epoch = ""
@@ -267,7 +270,8 @@ class Link:
                 continue
             break
         self.failure = ""
-        self.on_time(now_us, int((time.monotonic() - began_s) * 1e6))
+        if not is_again:  # else it may be the time of the first try
+            self.on_time(now_us, int((time.monotonic() - began_s) * 1e6))
         self._sent = []
         for step, reply in zip(steps, replies, strict=True):
             step.done(reply)
@@ -279,13 +283,17 @@ class Link:
             raise EpochLost(reply[1].decode())
         return reply[0], reply[1]
 
-    async def _adopt(self, found: str) -> None:
-        """Go on with the epoch that there is, or with a new one when the group was lost.
+    async def _make_up(self) -> None:
+        """What could not be kept is in the journal: the group is begun anew, with the store's."""
+        dropped = self.dropped
+        try:
+            self._epoch = await asyncio.wait_for(self._renew_epoch(""), EPOCH_WAIT_S)
+        except TimeoutError:
+            raise StateUnavailable("the state could not be begun anew in time") from None
+        self._made_up = dropped
 
-        What could not be kept is not known there: it has to be begun anew.
-        """
-        if self.dropped:
-            found, self.dropped = "", 0
+    async def _adopt(self, found: str) -> None:
+        """Go on with the epoch that there is, or with a new one when the group was lost."""
         try:
             self._epoch = await asyncio.wait_for(self._renew_epoch(found), EPOCH_WAIT_S)
         except (StateUnavailable, TimeoutError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -22,6 +22,9 @@ AGAIN_S = 0.5
 
 Parts = Sequence[tuple[str, int]]  # fields of the document, and amounts
 NOTHING: Parts = ()
+# Whatever the document has: of an ended process, or of a hold that may have been posted already.
+AS_IT_SAYS: Literal[0] = 0
+Held = Parts | Literal[0]
 
 
 class Ended(NamedTuple):
@@ -32,7 +35,8 @@ class Ended(NamedTuple):
     time_us: int  # when it came
     used: Parts | None  # None: what its form says
     gauges: list[str]  # keys of limits of requests in flight
-    held: Parts = NOTHING  # of a hold of its own
+    # Of a hold of its own, or AS_IT_SAYS.
+    held: Held = NOTHING
     stake: Stake | None = None  # where it was held, and as what
     form: Form | None = None
 
@@ -58,6 +62,7 @@ class Give:
         self.is_sent = True
         singles, gauges, seqs = [], [], []
         forms: dict[tuple[Stake, Form], list[int]] = {}
+        unsure: list[tuple[Stake, Form, str]] = []
         used: dict[str, int] = {}
         for ended in self.ended:
             hold_id, seq, time_us, parts, keys, held, stake, form = ended
@@ -67,6 +72,10 @@ class Give:
                 gauges += [(key, hold_id) for key in keys]
             if stake is None or form is None:
                 singles.append((hold_id, held, parts or [], time_us))
+                continue
+            if held == AS_IT_SAYS:
+                singles.append((hold_id, held, parts or [], time_us))
+                unsure.append((stake, form, hold_id))
                 continue
             counts = forms.get((stake, form))
             if counts is None:
@@ -80,6 +89,7 @@ class Give:
                 for name, amount in parts:
                     used[name] = used.get(name, 0) + amount
         stakes = _stakes(forms, used)
+        stakes += [_of_one(*one) for one in unsure]
         body = [
             *("give", self._posts.key, self._posts.journal),
             *(min(seqs, default=0), max(seqs, default=0)),
@@ -114,6 +124,13 @@ def _stakes(forms: dict[tuple[Stake, Form], list[int]], used: dict[str, int]) ->
         (stake.life, requests[stake], [(*names, n) for names, n in sums.items() if n])
         for stake, sums in held.items()
     ]
+
+
+def _of_one(stake: Stake, form: Form, hold_id: str) -> list[Any]:
+    """What a request gives back, unless the document has it as a hold that is posted."""
+    stake.count -= 1
+    held = [(name, part_field(stake.life, part), n) for name, part, n in form.held if n]
+    return [stake.life, 1, held, hold_id]
 
 
 class Posts:

@@ -30,8 +30,11 @@ if found[1] ~= ARGV[1] then
 end
 if found[2] then
   local at = string.find(found[2], ' ', 1, true)
-  if string.sub(found[2], 1, at - 1) == ARGV[2] then
+  local last = string.sub(found[2], 1, at - 1)
+  if last == ARGV[2] then
     return cmsgpack.unpack(string.sub(found[2], at + 1)) -- the first reply was lost
+  elseif tonumber(last) > tonumber(ARGV[2]) then
+    return {-1, found[1]} -- a copy that came late: it was done long ago, nobody waits
   end
 end
 
@@ -265,7 +268,7 @@ end
 -- {"give", key, journal, first, last, stakes, singles, used, gauges, time}: requests that are over,
 -- whose records in the journal are from first to last; 0: nothing is recorded of any of them.
 -- stakes: {life, n, held}; held: {h, k, sum}. A stake that is not there was let go of, with all it
--- held. singles: {id, held, used, time}; held: {field, amount}, or 0: as the hold itself says, for
+-- held. {life, 1, held, id}: unless that one is a single by now. singles: {id, held, used, time}; held: {field, amount}, or 0: as the hold itself says, for
 -- its process has ended. Of a hold that is posted already, nothing more is used; or what the
 -- journal says after all. used: {field, sum}, of the stakes. gauges: {key, id}. time: when the
 -- request came, 0 where that is not known any more; of the stakes, where they are of one request.
@@ -336,7 +339,7 @@ function steps.give(step)
   for _, stake in ipairs(stakes) do
     local name = 'j|' .. stake[1]
     local value = stored[name]
-    if value then
+    if value and not (stake[4] and stored['o|' .. stake[4]]) then
       local ends, since, requests = string.match(value, '(%d+) (%d+) (%d+)')
       is_changed = true
       for _, part in ipairs(stake[3]) do
@@ -344,9 +347,10 @@ function steps.give(step)
         add(part[2], -part[3])
       end
       requests = requests - stake[2]
+      stored[name] = requests > 0 and ends .. ' ' .. since .. ' ' .. whole(requests)
       if requests > 0 then
         fields[#fields + 1] = name
-        fields[#fields + 1] = ends .. ' ' .. since .. ' ' .. whole(requests)
+        fields[#fields + 1] = stored[name]
       else
         gone[#gone + 1] = name
       end

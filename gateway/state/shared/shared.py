@@ -32,7 +32,7 @@ from gateway.state.shared.document import LEASE_US, held_field, row_of, stake_fi
 from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
 from gateway.state.shared.link import Link, Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
-from gateway.state.shared.posts import NOTHING, Ended
+from gateway.state.shared.posts import AS_IT_SAYS, NOTHING, Ended, Held
 from gateway.state.shared.source import SharedSource
 from gateway.state.shared.stake import LET_GO, OVER, REFUSED, Form, Stake, StakeHold, Take
 from gateway.state.spending import Spending
@@ -302,7 +302,7 @@ class SharedState(MemoryState):
                 raise StateUnavailable("it was admitted while the server was away")
             return await shared.settle(hold, charges, counted)
         except Exception:  # also of the store: the request is over, and is settled
-            return self.settlement(hold, charges, counted)
+            return shared.spent.get(hold) or self.settlement(hold, charges, counted)
 
     def settle(self, hold: Hold, settlement: Settlement, seq: int = 0) -> None:
         """Post it, as the record of the journal says."""
@@ -310,10 +310,10 @@ class SharedState(MemoryState):
         id_, time_us = hold.ask.event_id, hold.ask.time_us
         if isinstance(hold, StakeHold):
             shared = hold.form.shared
-            if hold not in shared.posted:
+            if hold not in shared.posted and hold not in shared.spent:
                 gauges = self._let_go(hold, id_) if hold.form.gauges else NO_GAUGES
                 shared.own.pop(id_, None)
-                super().settle(hold, settlement)
+                self._settle_copy(hold, settlement)
                 is_as_held = settlement.amounts is None and settlement.moves is None
                 used = None if is_as_held else _used(settlement.postings)
                 own = (NOTHING, hold.stake, hold.form)
@@ -326,11 +326,28 @@ class SharedState(MemoryState):
             hold.is_open, hold.ask = False, None
             shared.posts.tell(Ended(id_, seq, time_us, _used(settlement.postings), gauges))
             return
-        held = NOTHING if id_ in self._local else _held(hold)
+        is_local = id_ in self._local
         self._local.discard(id_)
         shared.own.pop(id_, None)
-        super().settle(hold, settlement)
-        shared.posts.tell(Ended(id_, seq, time_us, _used(settlement.postings), gauges, held))
+        used = _used(settlement.postings)
+        if shared.spent.pop(hold, None) is not None:
+            # The copy has it, but nobody heard whether the document does.
+            hold.is_open, hold.ask = False, None
+            stake = (hold.stake, hold.form) if isinstance(hold, StakeHold) else (None, None)
+            shared.posts.tell(Ended(id_, seq, time_us, used, gauges, AS_IT_SAYS, *stake))
+        else:
+            is_held = self._settle_copy(hold, settlement) and not is_local
+            held: Held = _held(hold) if is_held else AS_IT_SAYS
+            shared.posts.tell(Ended(id_, seq, time_us, used, gauges, held))
+
+    def _settle_copy(self, hold: Hold, settlement: Settlement) -> bool:
+        """False where the copy was being made anew when the server went away."""
+        is_held = all([balance.held >= held for balance, held, _ in settlement.moves or ()])
+        if is_held:
+            super().settle(hold, settlement)
+        else:
+            self._end(hold)
+        return is_held
 
     def release(self, hold: Hold) -> None:
         """Give everything back; requests stay counted by rate limits."""
@@ -346,9 +363,8 @@ class SharedState(MemoryState):
             if isinstance(hold, StakeHold):
                 shared.posts.tell(Ended(id_, 0, 0, None, gauges, NOTHING, hold.stake, hold.form))
             else:
-                shared.posts.tell(
-                    Ended(id_, 0, 0, [], gauges, NOTHING if is_local else _held(hold))
-                )
+                held: Held = AS_IT_SAYS if is_local else _held(hold)
+                shared.posts.tell(Ended(id_, 0, 0, [], gauges, held))
         else:
             shared.release(hold)
             if gauges:
@@ -417,6 +433,10 @@ def _not_before(done: asyncio.Future[Any]) -> NotLoaded:
     answer: Future[None] = Future()
     done.add_done_callback(lambda _: answer.set_result(None))
     return NotLoaded(answer)
+
+
+def _is_held(settlement: Settlement) -> bool:
+    return all([balance.held >= held for balance, held, _ in settlement.moves or ()])
 
 
 def _held(hold: Hold) -> list[tuple[str, int]]:
