@@ -71,6 +71,9 @@ class Supervisor:
             for listener in (book.proxy_listener, book.admin_listener):
                 if listener is not None:
                     self._ports.append(hold_port(listener.host, listener.port))
+            if book.admin_listener is not None:  # any worker answers, as soon as there is one
+                control = control_of(book.admin_listener, self._ports[1].number, self._token)
+                write_control(self._data_dir, control)
             self._left = tuple(left_folders(book.journal.dir, book.workers))
             # The first one migrates the store and takes over what was left; then the others.
             await self._add(1)
@@ -79,9 +82,6 @@ class Supervisor:
         except BaseException:
             await self._end_all(SHIP_S)
             raise
-        if book.admin_listener is not None:
-            control = control_of(book.admin_listener, self._ports[1].number, self._token)
-            write_control(self._data_dir, control)
         ports = [port.number for port in self._ports]
         self.log("serving", workers=len(self.members), ports=ports, version=book.version)
 

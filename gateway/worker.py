@@ -56,8 +56,11 @@ class Worker:
         return [tuple(hold) for hold in open_holds(self._gateway)]
 
     async def _ship(self, _: None) -> None:
-        """What is closed here goes to the store now."""
-        reached = self._gateway.shipper.reached(self._gateway.journal.last_seq)
+        """What is closed here goes to the store now; or it is in trouble, and nobody waits."""
+        shipper = self._gateway.shipper
+        if shipper.lag().trouble:
+            return
+        reached = shipper.reached(self._gateway.journal.last_seq)
         await asyncio.wait_for(asyncio.wrap_future(reached), ASK_S)
 
     async def _changed(self, _: None) -> None:

@@ -25,7 +25,10 @@ def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--store", choices=ALL_KINDS, default="sqlite", help="of gateways that are started"
+        "--store",
+        choices=(*ALL_KINDS, "workers"),
+        default="sqlite",
+        help="of gateways that are started",
     )
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
     parser.addoption(

@@ -155,10 +155,10 @@ class LivePlace:
         return self._gateway.backend.open_reader()
 
     def wait_shipped(self, timeout_s: float, seq: int | None = None) -> bool:
-        if seq is None:
-            self._ask_others("ship")
-        wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
         shipper = self._gateway.shipper
+        if not shipper.lag().trouble:
+            self._ask_others("ship")  # the last call may have gone to another worker
+        wanted = self.hot(lambda _: self._gateway.journal.last_seq) if seq is None else seq
         if shipper.shipped_seq >= wanted:
             return True
         if shipper.lag().trouble:

@@ -77,14 +77,17 @@ def settings_of(home: Path) -> StoreSettings:
 def store_entry(data_dir: Path) -> dict[str, Any]:
     """The `store` of a gateway's configuration; none for SQLite in its usual place.
 
-    With "fleet" also a state that it could share with others.
+    With "fleet" also a state that it could share with others, with "workers" that two processes
+    do share.
     """
     if _kind == "sqlite":
         return {}
     entries: dict[str, Any] = {"store": {"url": postgres_url(data_dir)}}
-    if _kind == "fleet":
+    if _kind in ("fleet", "workers"):
         prefix = "t" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
         entries["state"] = {"url": valkey.server().url, "prefix": prefix}
+    if _kind == "workers":
+        entries["workers"] = 2
     return entries
 
 
