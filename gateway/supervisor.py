@@ -112,6 +112,8 @@ class Supervisor:
     async def stop(self) -> int:
         """Let all drain; the exit code."""
         self._is_leaving = True
+        for member in self.members:  # at once, also while a reload waits for others to drain
+            member.leave()
         async with self._changing:
             return await self._end_all(self.book.server.drain_timeout_s + SHIP_S)
 
@@ -200,28 +202,34 @@ class Supervisor:
     async def _use(self, member: Member) -> None:
         try:
             await member.ask("use", self._book_of(member.number), USE_S)
-        except (ChannelClosed, NotAnswered, TimeoutError) as error:
-            self.log("worker_not_reloaded", level="error", worker=member.number, error=str(error))
-            member.restart()  # it starts with the new book
+        except ChannelClosed:
+            return  # it has ended, and starts with the new book
+        except (NotAnswered, TimeoutError) as error:
+            text = f"{type(error).__name__}: {error}"
+            self.log("worker_not_reloaded", level="error", worker=member.number, error=text)
+            member.restart()
 
     async def _resize(self, workers: int) -> None:
         """More of them, or fewer; who is too many drains."""
+        there = len(self.members)
         try:
             await self._grow(workers)
         except WorkerFailed as error:
             self.log("worker_not_added", level="error", error=str(error))
-            workers = sum(member.is_ready for member in self.members)
-        surplus, self.members = self.members[workers:], self.members[:workers]
-        timeout_s = self.book.server.drain_timeout_s + SHIP_S
-        ended = await asyncio.gather(*(member.stop(timeout_s) for member in surplus))
-        for member, is_clean in zip(surplus, ended, strict=True):
-            add(self._gone, member.counts())
-            self._gone_restarts += member.restarts
-            if not is_clean:
-                await self._adopt(worker_folder(self.book.journal.dir, member.number))
+            workers = there
+        await asyncio.gather(*(self._retire(member) for member in self.members[workers:]))
+
+    async def _retire(self, member: Member) -> None:
+        """Let it drain; what it has counted stays in the sums, what it has journaled is shipped."""
+        await member.stop(self.book.server.drain_timeout_s + SHIP_S)
+        self.members.remove(member)
+        add(self._gone, member.counts())
+        self._gone_restarts += member.restarts
+        if not self._is_leaving:
+            await self._adopt(worker_folder(self.book.journal.dir, member.number))
 
     async def _adopt(self, folder: str) -> None:
-        """The journal of a worker that ended without shipping it; or the next start does it."""
+        """What a worker may not have shipped before it ended; or the next start does it."""
         try:
             await self.members[0].ask("adopt", folder, USE_S)
         except (ChannelClosed, NotAnswered, TimeoutError) as error:

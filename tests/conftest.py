@@ -24,11 +24,9 @@ def store_kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    kinds = (*ALL_KINDS, "workers")
     parser.addoption(
-        "--store",
-        choices=(*ALL_KINDS, "workers"),
-        default="sqlite",
-        help="of gateways that are started",
+        "--store", choices=kinds, default="sqlite", help="of gateways that are started"
     )
     parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
     parser.addoption(

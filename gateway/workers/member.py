@@ -143,13 +143,16 @@ class Member:
             return await self._family.answer(self, what, argument)
         return None
 
-    async def stop(self, timeout_s: float) -> bool:
-        """Let it drain; whether it ended by itself, with 0, in time."""
+    def leave(self) -> None:
+        """Let it drain, for good."""
         self._leaving.set()
+        self.restart()
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Let it drain and wait; whether it ended by itself, with 0, in time."""
+        self.leave()
         if self._task is None:
             return True
-        if self._channel is not None:
-            self._channel.tell("stop")
         done, _ = await asyncio.wait([self._task], timeout=timeout_s)
         if not done:
             self._family.log("worker_killed", level="error", worker=self.number)
