@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-GROUP_ROWS = 50_000  # some 15 MB of memory; readers skip groups by their least and largest values
+GROUP_ROWS = 20_000  # some 10 MB of memory; readers skip groups by their least and largest values
 
 
 class ParquetFile:

@@ -98,9 +98,11 @@ class Retainer:
         return done
 
     def _remove_month(self, remover: Remover, span: Span, now_us: int) -> Removal | None:
-        """None when it got late events each time, or was in use."""
+        """None when it got late events each time, or is in use."""
         for _ in range(COPIES_MAX):
             removal = self._copy(remover, span, now_us)
+            if not removal.events:
+                return None  # events without a label, which only the audit can tell of
             outcome = remover.remove(removal, self._rest)
             if outcome == "removed":
                 return removal

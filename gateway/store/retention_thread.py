@@ -20,7 +20,7 @@ from gateway.store.retention import Log, Retainer
 
 FIRST_S = 5.0  # after the start, which has enough to do
 EVERY_S = 3600.0
-PAUSE_S = 0.02  # between pages: they take a fifth of a core at most
+PAUSE_S = 0.02  # between pages of some 10 ms: the event loop needs the interpreter, too
 CHANGE_WAIT_S = 60.0  # for the store's writer, which may be behind
 
 Submit = Callable[[Callable[[Database], Any]], Future[Any]]

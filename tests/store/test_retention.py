@@ -20,6 +20,7 @@ from gateway.store.copying import copy_store
 from gateway.store.removal import kept_from_us, removals, removed_until_us
 from gateway.store.retention import Due, plan
 from gateway.store.retention import Plan as Planned
+from tests.journal.making import store
 from tests.store.retaining import (
     FEBRUARY_US,
     JANUARY_US,
@@ -32,6 +33,7 @@ from tests.store.retaining import (
     checked,
     crashing,
     grid,
+    reported,
     stored,
     written,
 )
@@ -132,6 +134,19 @@ def test_late_events_are_taken_and_archived_later(
     wanted = [one.id for one in events if one.time_us < JANUARY_US] + [one.id for one in late]
     assert sorted(found) == sorted(wanted)
     checked(tmp_path)
+
+
+def test_what_the_audit_has_to_tell_of_is_not_removed(
+    tmp_path: Path, events: list[Event], retain: Callable[..., Any]
+) -> None:
+    with store(tmp_path) as sink:
+        sink.connection.execute("UPDATE events SET label = 10000 WHERE seq = 2")
+    for _ in range(2):
+        retain()
+    assert events[0].id in stored(tmp_path)
+    assert "labels" in {difference.table for difference in reported(tmp_path).differences}
+    with closing(open_report(tmp_path)) as reader:
+        assert len(removals(reader)) <= 1
 
 
 def test_a_folder_of_another_store_is_left_alone(
