@@ -35,6 +35,7 @@ check: $(INSTALLED)
 test: lint
 	$(BIN)/pytest --quiet --store postgres tests/api
 	$(BIN)/pytest --quiet --store fleet tests/api
+	$(BIN)/pytest --quiet --store cluster tests/api
 	$(BIN)/pytest --slow
 
 chaos: $(INSTALLED_TEST)

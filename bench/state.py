@@ -37,6 +37,7 @@ from gateway.core.periods import MONTH
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
 from gateway.state.base import AccountState, Hold
 from gateway.state.shared.document import Record
+from gateway.state.shared.groups import Group
 from gateway.state.shared.link import Link
 from gateway.state.shared.servers import RedisServer
 from gateway.state.shared.shared import SharedState
@@ -112,7 +113,8 @@ class Stage:
 
         self.link = Link(self.server, "bench{0}", "journal", epoch, time.time_ns() // 1000)
         self.link.start()
-        self.state = SharedState(nothing, self.link, "bench{0}", "journal", nothing)
+        groups = [Group("bench{0}", self.link)]
+        self.state = SharedState(nothing, groups, "journal", nothing)
         self.numbers = itertools.count(1)
         self.seqs = itertools.count(1)
 

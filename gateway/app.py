@@ -26,7 +26,7 @@ from gateway.core.book import Book, Listener
 from gateway.fleet import Fleet
 from gateway.journal.errors import JournalError, JournalFull
 from gateway.journal.folders import left_folders
-from gateway.journal.recovery import recover, recover_left
+from gateway.journal.recovery import Recovered, recover, recover_left
 from gateway.journal.shipper import Shipper
 from gateway.journal.writer import Journal
 from gateway.log import LogThread
@@ -152,31 +152,32 @@ class Gateway:
         self.store = self.backend.open_store()
         self.state = MemoryState(self.store)
         if book.state.url:
-            self.fleet = Fleet(self, book.state, self.store, recovered.journal_id)
+            journal = (recovered.journal_id, recovered.store_seq)
+            self.fleet = Fleet(self, book.state, self.store, *journal)
             self.state = self.fleet.state
             self.now_us = self.fleet.now_us
 
-    def _recover_left(self) -> list[str]:
-        """What another number of workers has left goes into the store; the journals' names."""
+    def _recover_left(self) -> list[Recovered]:
+        """What another number of workers has left goes into the store."""
         journal_dir = self.book.journal.dir
         start = self.siblings.start if self.siblings else None
         return self.recover_left(start.left if start else left_folders(journal_dir, 1))
 
-    def recover_left(self, folders: Iterable[str]) -> list[str]:
-        """Names of the journals. Raises StoreError, JournalError, OSError."""
+    def recover_left(self, folders: Iterable[str]) -> list[Recovered]:
+        """Raises StoreError, JournalError, OSError."""
         found = recover_left(folders, self.backend.open_sink)
         for folder, recovered in found.items():
             self.log("recovered", folder=folder, **recovered._asdict())
-        return [recovered.journal_id for recovered in found.values()]
+        return list(found.values())
 
     async def adopt(self, folder: str) -> None:
         """Take over the journal of a worker that has ended for good."""
         await self._adopt(await asyncio.to_thread(self.recover_left, [folder]))
 
-    async def _adopt(self, journal_ids: Iterable[str]) -> None:
-        for journal_id in journal_ids:
+    async def _adopt(self, journals: Iterable[Recovered]) -> None:
+        for left in journals:
             if self.fleet is not None:
-                await self.fleet.adopt(journal_id)
+                await self.fleet.adopt(left.journal_id, left.store_seq)
 
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""

@@ -1,15 +1,13 @@
 """What gateways that share a state do for each other, beside requests.
 
-A new epoch when the server has lost what it knew; holds that are renewed while their
-requests go on; and changes that another gateway has made, which are read from the
-store's audit log a few times a second, so that a message that is missed is missed for no
-longer than that.
+Answers to those who begin a group anew; holds that are renewed while their requests go
+on; and changes that another gateway has made, which are read from the store's audit log
+a few times a second, so that a message that is missed is missed for no longer than that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -20,7 +18,9 @@ from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource, Posting
+from gateway.state.shared.barrier import BEAT_S, Barrier
 from gateway.state.shared.document import LEASE_US, Document, Record, read, row_of, used_field
+from gateway.state.shared.groups import Agreement, Group, GroupsDiffer, place_of, tags
 from gateway.state.shared.link import Link, StateUnavailable, posted_key
 from gateway.state.shared.shared import SharedState
 from gateway.store.backend import Backend
@@ -31,8 +31,7 @@ from gateway.store.database import ERRORS, Database
 CHANGES_S = 0.3  # how soon another gateway's change is known here
 RENEW_S = LEASE_US / 3 / 1_000_000
 LATE_CHANGES = 100  # that may be committed after a later one
-MEMBER_S = 2  # a gateway that has not been heard for longer is not waited for
-REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
+POSTED_KEPT_S = 172_800  # as what the script keeps (run.lua)
 ADOPT_S = 5.0  # for the server to take what a journal that was left has
 SHIP_WAIT_S = 3.0  # for what is closed here to be in the store, before an epoch begins
 
@@ -55,6 +54,9 @@ class Gateway(Protocol):
     def log(self) -> Callable[..., None]: ...
 
 
+Again = tuple[str, str, int, list[Posting]]  # account, id, record and postings of an event
+
+
 class Changed(NamedTuple):
     """A row of the audit log; `digest` is that of the key that it is about."""
 
@@ -67,79 +69,150 @@ class Fleet:
     """This gateway among those that share its state. Implements state.shared.outside.Outside."""
 
     def __init__(
-        self, gateway: Gateway, settings: StateSettings, store: BalanceSource, journal_id: str
+        self,
+        gateway: Gateway,
+        settings: StateSettings,
+        store: BalanceSource,
+        journal_id: str,
+        store_seq: int,
     ) -> None:
-        """Raises StateUnavailable when the library is not there."""
+        """`store_seq`: how much of the journal the store had before this process began.
+
+        Raises StateUnavailable when the library is not there.
+        """
         try:
-            from gateway.state.shared.servers import RedisServer
+            from gateway.state.shared.cluster import open_servers
         except ImportError as error:
             raise StateUnavailable(f"state.url: {error}") from None
         self._gateway = gateway
         self._journal_id = journal_id
-        self._told = ""  # the last beginning that this gateway has told what it knows
-        self._server = RedisServer(settings.url, settings.timeout_s)
+        self._store_seq = store_seq
+        names = tags(settings.prefix, settings.groups)
+        self._servers = open_servers(settings.url, settings.timeout_s, names)
+        self._agreement = Agreement(self._servers, names, journal_id)
+        self._barriers = [
+            Barrier(server, tag, journal_id, self, self._agreement)
+            for server, tag in zip(self._servers, names, strict=True)
+        ]
         # Greater than any before: the script answers a batch that it knows with what it said then.
         first_batch = time.time_ns() // 1000
-        tag = self._tag = f"{settings.prefix}{{0}}"  # one group: all keys are on one server
         self._clock_us = gateway.now_us
         self._off_us: int | None = None  # from this machine's monotonic time to the server's time
         now_us = None if gateway.now_us is wall_clock_us else gateway.now_us
-        self.link = Link(self._server, tag, journal_id, self._epoch, first_batch, now_us)
+        groups = [
+            Group(tag, Link(server, tag, journal_id, barrier.epoch, first_batch, now_us))
+            for server, tag, barrier in zip(self._servers, names, self._barriers, strict=True)
+        ]
         if now_us is None:
-            self.link.on_time = self._note_time
-        self.state = SharedState(store, self.link, tag, journal_id, self)
+            for group in groups:
+                group.link.on_time = self._note_time
+        self.state = SharedState(store, groups, journal_id, self)
         self.state.allows = settings.when_away == "allow"
         self._chores: list[asyncio.Task[None]] = []
         self._seen: set[int] = set()  # the last numbers of the audit log
+        self._marked = -1  # the journal's record that all groups have
 
     async def start(self) -> None:
+        """Raises GroupsDiffer where the gateways that run have another number of groups."""
         await asyncio.to_thread(self._changes)
-        self.link.start()
-        await self._post_again()
         try:
-            # So that the first request finds a state that is begun.
-            await self.link.ask(["look", f"{self._tag}a:"], (f"{self._tag}a:",))
-        except StateUnavailable as error:
-            self._gateway.log("state_unavailable", level="warning", error=str(error))
+            await self._agreement.reach()
+        except GroupsDiffer:
+            await self._close()
+            raise
+        except StateUnavailable:
+            pass  # before the first request is decided it is asked again
+        for group in self.state.groups:
+            group.link.start()
         loop = asyncio.get_running_loop()
-        self._chores = [loop.create_task(self._renew()), loop.create_task(self._hear())]
+        self._chores = [loop.create_task(self._beat(barrier)) for barrier in self._barriers]
+        await self._post_again()
+        # So that the first request finds a state that is begun.
+        await asyncio.gather(*[self._look_at(group) for group in self.state.groups])
+        self._chores += [loop.create_task(self._renew()), loop.create_task(self._hear())]
+
+    async def _look_at(self, group: Group) -> None:
+        try:
+            await _reached(group)
+        except StateUnavailable as error:
+            self._gateway.log("state_unavailable", level="warning", tag=group.tag, error=str(error))
 
     async def _post_again(self) -> None:
         """What this journal has that its last process may not have posted before it ended.
 
         All of it is in the store by now; a document that is begun later has it from there.
         """
-        try:
-            posted = await self._server.command("GET", posted_key(self._tag, self._journal_id))
-        except StateUnavailable:
-            return  # when it is back it is another epoch, and begun from the store
-        if posted is not None:
-            later = await asyncio.to_thread(self._later, self._journal_id, int(posted))
-            for account, hold_id, seq, used in later:
-                self.state.post_again(account, hold_id, seq, used)
+        for _, again in await self._not_posted(self._journal_id, self._store_seq):
+            self.state.post_again(*again)
 
-    async def adopt(self, journal_id: str) -> None:
+    async def adopt(self, journal_id: str, store_seq: int) -> None:
         """The same of a journal whose gateway will not start again; it is in the store by now."""
-        try:
-            posted = await self._server.command("GET", posted_key(self._tag, journal_id))
-        except StateUnavailable:
-            return  # as above
-        if posted is None:
-            return
-        # A line of its own: what is posted is noted under the journal that it came from.
-        link = Link(self._server, self._tag, journal_id, self._epoch, time.time_ns() // 1000)
-        link.start()
-        later = await asyncio.to_thread(self._later, journal_id, int(posted))
-        for account, hold_id, seq, used in later:
-            key = f"{self._tag}a:{account}"
+        # Lines of their own: what is posted is noted under the journal that it came from.
+        links: dict[int, Link] = {}
+        first_batch = time.time_ns() // 1000
+        for n, (account, hold_id, seq, used) in await self._not_posted(journal_id, store_seq):
+            server, barrier, tag = self._servers[n], self._barriers[n], self.state.groups[n].tag
+            if n not in links:
+                links[n] = Link(server, tag, journal_id, barrier.epoch, first_batch)
+                links[n].start()
+            key = f"{tag}a:{account}"
             fields = [(used_field(*row_of(posting)), posting[1]) for posting in used]
             singles = [(hold_id, 0, fields, 0)]
-            link.tell(["give", key, journal_id, seq, seq, [], singles, [], [], 0], (key,))
-        await link.stop(ADOPT_S)
+            links[n].tell(["give", key, journal_id, seq, seq, [], singles, [], [], 0], (key,))
+        for link in links.values():
+            await link.stop(ADOPT_S)
 
-    def _later(self, journal_id: str, seq: int) -> list[tuple[str, str, int, list[Posting]]]:
-        """Events of a journal after a record: account, id, record and postings."""
-        events: dict[int, tuple[str, str, int, list[Posting]]] = {}
+    async def _not_posted(self, journal_id: str, store_seq: int) -> list[tuple[int, Again]]:
+        """By group, what it may not have of a journal that had been shipped to a record before."""
+        groups = self.state.groups
+        numbers = range(len(groups))
+        posted = await asyncio.gather(*[self._posted(n, journal_id, store_seq) for n in numbers])
+        known = [seq for seq in posted if seq is not None]
+        if not known:
+            return []
+        found = []
+        for again in await asyncio.to_thread(self._later, journal_id, min(known)):
+            n = place_of(again[0], len(groups))
+            before = posted[n]
+            if before is not None and again[2] > before:
+                found.append((n, again))
+        return found
+
+    async def _posted(self, n: int, journal_id: str, store_seq: int) -> int | None:
+        """The last record that a group is known to have.
+
+        One that was begun anew while the gateway was away has what the store had then. None: it
+        cannot be asked, and will be begun from the store.
+        """
+        group = self.state.groups[n]
+        try:
+            found = await self._servers[n].command("GET", posted_key(group.tag, journal_id))
+        except StateUnavailable:
+            group.link.distrust()
+            return None
+        return store_seq if found is None else int(found)
+
+    async def _mark_posted(self) -> None:
+        """How far each group is, so that little has to be posted again: some have few posts."""
+        seq = self._gateway.journal.last_seq
+        if seq == self._marked:
+            return
+        groups = self.state.groups
+        behind = self.state.behind()
+        done = await asyncio.gather(*[_reached(g) for g in groups], return_exceptions=True)
+        behind |= self.state.behind()
+        marks = []
+        for group, server, answer in zip(groups, self._servers, done, strict=True):
+            if not (isinstance(answer, BaseException) or group.tag in behind):
+                key = posted_key(group.tag, self._journal_id)
+                marks.append(server.command("SET", key, seq, "EX", POSTED_KEPT_S))
+        await asyncio.gather(*marks)
+        if len(marks) == len(groups):
+            self._marked = seq
+
+    def _later(self, journal_id: str, seq: int) -> list[Again]:
+        """What the store has of a journal after a record."""
+        events: dict[int, Again] = {}
         with closing(self._reader()) as database:
             numbers = "SELECT no FROM journals WHERE journal_id = ?"
             (no,) = database.execute(numbers, (journal_id,)).fetchall()[0]
@@ -155,8 +228,14 @@ class Fleet:
     async def stop(self) -> None:
         for chore in self._chores:
             chore.cancel()
-        await self.link.stop(2.0)
-        await self._server.close()
+        groups = self.state.groups
+        await asyncio.gather(*[group.link.stop(2.0) for group in groups])
+        left = [barrier.leave() for barrier in self._barriers]
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.gather(*[server.close() for server in self._servers])
 
     # -- outside of an account ------------------------------------------------
 
@@ -206,71 +285,24 @@ class Fleet:
         known = least + took_us // 2 if self._off_us is None else self._off_us
         self._off_us = min(max(known, least), least + took_us)
 
-    # -- epochs ---------------------------------------------------------------
+    # -- what a barrier asks ---------------------------------------------------
 
-    async def _epoch(self, found: str) -> str:
-        """The server's; or a new one, begun when all gateways have told what they know.
-
-        An epoch names the server's process: another one, after a restart or in the place of
-        one that failed, may have come back with less than was told.
-        """
-        command = self._server.command
-        run_id = await self._server.run_id()
-        mine = f"{run_id}.{secrets.token_hex(8)}"
-        while not found.startswith(run_id):
-            if await command("SET", f"{self._tag}rebuild", mine, "NX", "PX", REBUILD_MS):
-                await command("DEL", f"{self._tag}epoch")
-                await self._gather(mine)
-                await self._server.remove(f"{self._tag}a:*")
-                await command("SET", f"{self._tag}epoch", mine)
-                await command("DEL", f"{self._tag}rebuild")
-                self._gateway.log("state_begun", epoch=mine)
-            await asyncio.sleep(CHANGES_S / 4)
-            found = (await command("GET", f"{self._tag}epoch") or b"").decode()
-        return found
-
-    async def _gather(self, rebuild: str) -> None:
-        """Wait for every gateway that is there: its journal shipped, its open holds told."""
-        await self._tell(rebuild)
-        began_s = time.monotonic()
-        while time.monotonic() - began_s < REBUILD_MS / 1000 / 2:
-            await asyncio.sleep(CHANGES_S / 4)
-            told = set(await self._server.command("SMEMBERS", f"{self._tag}told:{rebuild}"))
-            is_heard = time.monotonic() - began_s > 2 * CHANGES_S
-            if is_heard and set(await self._members()) <= told:
-                return
-        missing = [name.decode() for name in await self._members() if name not in told]
-        self._gateway.log("state_begun_without", level="warning", journals=missing)
-
-    async def _members(self) -> list[bytes]:
-        """Journals of the gateways that were there just now."""
-        beats: dict[bytes, bytes] = await self._server.command("HGETALL", f"{self._tag}members")
-        seconds, _ = await self._server.command("TIME")
-        return [name for name, beat in beats.items() if int(beat) >= int(seconds) - MEMBER_S]
-
-    async def _tell(self, rebuild: str) -> None:
-        """What is closed here goes to the store, and what is open waits for its account."""
-        command, gateway = self._server.command, self._gateway
+    async def ship(self) -> None:
+        gateway = self._gateway
         gateway.journal.flush()
         shipped = gateway.shipper.reached(gateway.journal.last_seq)
         try:
             await asyncio.wait_for(asyncio.wrap_future(shipped), SHIP_WAIT_S)
         except TimeoutError:
             raise StateUnavailable("the journal could not be shipped to the store") from None
-        for key, hold in self.state.waiting(rebuild):
-            await command("RPUSH", key, hold)
-            await command("PEXPIRE", key, LEASE_US // 1000)
-        await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)
-        await command("EXPIRE", f"{self._tag}told:{rebuild}", 60)
-        self._told = rebuild
 
-    async def _beat(self) -> None:
-        """Say that this gateway is there, and answer to one that begins anew."""
-        seconds, _ = await self._server.command("TIME")
-        await self._server.command("HSET", f"{self._tag}members", self._journal_id, int(seconds))
-        rebuild = (await self._server.command("GET", f"{self._tag}rebuild") or b"").decode()
-        if rebuild and rebuild != self._told:
-            await self._tell(rebuild)
+    def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
+        return self.state.waiting(tag, epoch)
+
+    def begun(self, tag: str, epoch: str, without: list[str]) -> None:
+        if without:
+            self._gateway.log("state_begun_without", level="warning", tag=tag, journals=without)
+        self._gateway.log("state_begun", tag=tag, epoch=epoch)
 
     # -- the audit ------------------------------------------------------------
 
@@ -279,7 +311,7 @@ class Fleet:
         found = {}
         for state in self.state.accounts():
             shared = self.state.shared(state)
-            reply = await self.link.ask(["look", shared.key], (shared.key,))
+            reply = await shared.link.ask(["look", shared.key], (shared.key,))
             if reply[0] == 2:
                 found[state.account.id] = read(reply[1])
         return found
@@ -290,6 +322,15 @@ class Fleet:
         while True:
             await asyncio.sleep(RENEW_S)
             self.state.renew(self.now_us() - int(RENEW_S * 1_000_000))
+            with suppress(StateUnavailable):
+                await self._mark_posted()
+
+    async def _beat(self, barrier: Barrier) -> None:
+        """One for each group: a server that hangs keeps nobody from the others."""
+        while True:
+            with suppress(StateUnavailable):
+                await barrier.beat()
+            await asyncio.sleep(BEAT_S)
 
     async def _hear(self) -> None:
         """Take up what other gateways, or a command line, have changed."""
@@ -297,7 +338,7 @@ class Fleet:
             await asyncio.sleep(CHANGES_S)
             await self.hear()
             with suppress(StateUnavailable):
-                await self._beat()
+                await self._agreement.repeat()
 
     async def hear(self) -> None:
         """What has been changed until now counts here when this returns."""
@@ -329,6 +370,12 @@ class Fleet:
                 account_id = subject.partition("/")[0]  # of a member
                 directory.forget_accounts({account_id})
                 self.state.outdate(account_id)
+
+
+async def _reached(group: Group) -> None:
+    """Done when all that was told before is. Raises StateUnavailable."""
+    key = f"{group.tag}a:"
+    await group.link.ask(["look", key], (key,))
 
 
 _CHANGED = """

@@ -49,6 +49,9 @@ from gateway.core.book import (
 from gateway.core.pricing import Price
 from gateway.core.refusals import KINDS
 from gateway.core.routes import RouteTable
+from gateway.core.state_url import read_state_url
+
+CLUSTER_GROUPS = 16  # a few for each node, so that a further node has some to take over
 
 
 def compile_book(draft: Draft, version: str) -> Book | None:
@@ -183,7 +186,9 @@ def _state(draft: Draft, store: StoreSettings) -> StateSettings:
         mark = draft.key_at("state", key)
         hint = "what gateways share needs a store that they share"
         draft.problems.expected(mark, "store.url beside it", "none", hint)
-    return StateSettings(url, model.timeout / 1_000_000, model.when_away, model.prefix)
+    is_cluster = bool(url) and read_state_url(url).kind == "cluster"
+    groups = model.groups or (CLUSTER_GROUPS if is_cluster else 1)
+    return StateSettings(url, model.timeout / 1_000_000, model.when_away, model.prefix, groups)
 
 
 def _check_workers(draft: Draft) -> None:

@@ -19,6 +19,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from gateway.config import quantities
 from gateway.config.problems import Expected, did_you_mean
 from gateway.core.book import Network
+from gateway.core.state_url import WrongUrl, read_state_url
 
 TEXT_CHARS_MAX = 200  # titles and operations stand in tables
 
@@ -208,13 +209,12 @@ def parse_database_url(value: str) -> str:
 
 
 def parse_state_url(value: str) -> str:
-    """`redis://...` or `rediss://...` with a host; never shows what it is given."""
+    """`redis://...` and its relatives (core/state_url.py); never shows what it is given."""
     form = "a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0"
-    parts = _split_secret_url(value, ("redis", "rediss"), form)
-    if not parts.hostname:
-        raise Expected(form, found="one without a host")
-    if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
-        raise Expected(form, found="a path that is no database's number")
+    try:
+        read_state_url(value)
+    except WrongUrl as wrong:
+        raise Expected(form, found=wrong.found, hint=wrong.hint) from None
     return value
 
 

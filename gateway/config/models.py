@@ -143,8 +143,9 @@ class StateModel(Model):
 
     url: Text | None = Field(
         default=None,
-        description="A Redis (6.2 or newer) or Valkey server: redis://user:password@host:6379/0,"
-        " or rediss:// for TLS. Needs store.url. Default: in the memory of the one gateway.",
+        description="A Redis (6.2 or newer) or Valkey server: redis://user:password@host:6379/0;"
+        " redis+sentinel://host:26379,host:26379/service or redis+cluster://host:6379,host:6379;"
+        " rediss for TLS. Needs store.url. Default: in the memory of the one gateway.",
     )
     url_file: Text | None = Field(default=None, description="A file with that URL.")
     timeout: Duration = Field(
@@ -158,6 +159,13 @@ class StateModel(Model):
     prefix: Name = Field(
         default="tallygate",
         description="Of all keys, where a server is used for more than these gateways.",
+    )
+    groups: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Groups of accounts, each on one node of a Cluster; the same number at all"
+        " gateways. Default 16 on a Cluster, else 1.",
     )
 
 

@@ -310,10 +310,11 @@ class StoreSettings:
 class StateSettings:
     """Hot state; without a URL it is in the memory of the one process."""
 
-    url: str = ""  # of a Redis or Valkey server
+    url: str = ""  # of Redis or Valkey (core/state_url.py)
     timeout_s: float = 0.25  # of one call
     when_away: Literal["allow", "deny"] = "allow"
     prefix: str = "tallygate"  # of all keys
+    groups: int = 1  # of accounts; those of one are decided on together, on one server
 
 
 STATEMENTS = ("history", "breakdown", "invoice")  # of the usage API

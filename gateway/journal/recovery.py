@@ -18,7 +18,10 @@ from gateway.journal.sink import C, Sink
 
 
 class Recovered(NamedTuple):
-    """`in_flight`: requests that a crash cut off; `torn_bytes` of records never acknowledged."""
+    """`in_flight`: requests that a crash cut off; `torn_bytes` of records never acknowledged.
+
+    `store_seq`: the last record that the store had before.
+    """
 
     journal_id: str
     next_seq: int
@@ -27,6 +30,7 @@ class Recovered(NamedTuple):
     in_flight: int
     torn_bytes: int
     segments: int
+    store_seq: int
 
 
 def recover(directory: str, sink: Sink[C]) -> Recovered:
@@ -38,7 +42,8 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
     """
     home = Path(directory)
     home.mkdir(parents=True, exist_ok=True)
-    reader = Reader(home, sink.journal_id, sink.applied_seq)
+    store_seq = sink.applied_seq
+    reader = Reader(home, sink.journal_id, store_seq)
     events = 0
     try:
         known = -1
@@ -61,6 +66,7 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
         in_flight=in_flight,
         torn_bytes=reader.torn_bytes,
         segments=len(segments),
+        store_seq=store_seq,
     )
 
 

@@ -50,6 +50,21 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["5:20: expected the key 'events', found none (Calendar months (UTC) kept beside the"
          " current one, at least 2 months)"],
     ),
+    "a Cluster as one server": (
+        "store: {url: postgresql://127.0.0.1/t}\nstate: {url: 'redis://a:1,b:2'}\n",
+        ["6:14: expected a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0,"
+         " found several hosts"
+         " (redis+cluster:// names some nodes of a Cluster, redis+sentinel:// its Sentinels)"],
+    ),
+    "Sentinels of no service": (
+        "store: {url: postgresql://127.0.0.1/t}\nstate: {url: 'redis+sentinel://:secret@a,b'}\n",
+        ["6:14: expected a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@redis:6380/0,"
+         " found one without the name of the service (as in redis+sentinel://host/main)"],
+    ),
+    "no group": (
+        "state: {groups: 0}\n",
+        ["5:17: expected a number of at least 1, found the number 0"],
+    ),
     "unknown key": (
         "server:\n  head_timout: 1s\n",
         ["6:3: expected a known key of server, found 'head_timout' (did you mean head_timeout?)"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from gateway.core.book import Account, Plan
@@ -16,15 +16,19 @@ from gateway.core.rows import LedgerEntry
 from gateway.core.terms import effective_plan
 from gateway.state.base import AccountState, Hold, Settlement
 from gateway.state.memory import MemoryState
+from gateway.state.shared.cluster import open_servers
 from gateway.state.shared.document import Record, used_field
+from gateway.state.shared.groups import Group, GroupServer, place_of, tags
 from gateway.state.shared.link import Link
-from gateway.state.shared.servers import RedisServer
 from gateway.state.shared.shared import SharedState
 from gateway.state.spending import Spending
 from tests.state.stage import Asking, Stage, Store
+from tests.support.cluster import cluster
 from tests.support.valkey import server
 
 T = TypeVar("T")
+
+ACCOUNT = "acme"
 
 _tags = itertools.count()
 
@@ -36,15 +40,37 @@ class Process:
         self.fleet = fleet
         self.name = name
         self.seq = 0
-        self.redis = RedisServer(server().url, 2.0)
+        self.servers = open_servers(fleet.url, 2.0, fleet.tags)
+        batch = next(fleet.batches)
+        self.groups = [
+            Group(tag, Link(server, tag, name, self._epoch_of(server, tag), batch, self.now_us))
+            for server, tag in zip(self.servers, fleet.tags, strict=True)
+        ]
+        self.state = SharedState(fleet.store, self.groups, name, self)
+        home = place_of(ACCOUNT, len(self.groups))
+        self.server, self.link = self.servers[home], self.groups[home].link
 
+    def _epoch_of(self, server: GroupServer, tag: str) -> Callable[[str], Awaitable[str]]:
         async def epoch(found: str) -> str:
             if not found:
-                await self.redis.command("SET", f"{fleet.tag}epoch", "1")
+                await server.command("SET", f"{tag}epoch", "1")
             return found or "1"
 
-        self.link = Link(self.redis, fleet.tag, name, epoch, next(fleet.batches), self.now_us)
-        self.state = SharedState(fleet.store, self.link, fleet.tag, name, self)
+        return epoch
+
+    def start(self) -> None:
+        for group in self.groups:
+            group.link.start()
+
+    async def end(self) -> None:
+        for group in self.groups:
+            await group.link.stop(1.0)
+        for one in self.servers:
+            await one.close()
+
+    @property
+    def is_busy(self) -> bool:
+        return any(group.link.waiting for group in self.groups)
 
     async def standing(self, account_id: str) -> list[str | int]:
         found: list[str | int] = []
@@ -67,23 +93,30 @@ class Process:
 class Fleet(Stage):
     """Each step is done by the next process; what one does the others know."""
 
+    groups = 1
+
     def __init__(self, *plans: Plan, from_us: int = 0, processes: int = 2, **account: Any) -> None:
         self.loop = asyncio.new_event_loop()
-        self.tag = f"t{next(_tags)}{{0}}"
+        self.tags = tags(f"t{next(_tags)}", self.groups)
+        self.key = f"{self.tags[place_of(ACCOUNT, self.groups)]}a:{ACCOUNT}"
         self.batches = itertools.count(1_000_000, 1_000_000)
         self.now_us = from_us
         self.shipped: dict[str, int] = {}
         self.settled: set[str] = set()
         self.asks = itertools.count()
-        self.account = Account("acme", plans[0].name, **account)
+        self.account = Account(ACCOUNT, plans[0].name, **account)
         self.store = Store(self.account, plans, from_us)
         self.processes = [Process(self, f"w{n}") for n in range(processes)]
         for process in self.processes:
-            self.loop.call_soon(process.link.start)
+            self.loop.call_soon(process.start)
         self.owners: dict[int, Process] = {}
         self.turn = 0
         self.pinned: Process | None = None
         self.hot: Any = _Turns(self)
+
+    @property
+    def url(self) -> str:
+        return server().url
 
     def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
@@ -110,8 +143,7 @@ class Fleet(Stage):
 
     def changed(self) -> None:
         """The account's terms: every process is to read them again."""
-        key = f"{self.tag}a:acme"
-        self.run(self.processes[0].link.ask(["changed", key], (key,)))
+        self.run(self.processes[0].link.ask(["changed", self.key], (self.key,)))
         for process in self.processes:
             process.state.outdate_all()
 
@@ -155,27 +187,35 @@ class Fleet(Stage):
         for process in old:
             self._end(process)
         for process in self.processes:
-            self.loop.call_soon(process.link.start)
+            self.loop.call_soon(process.start)
         self.run(self._run_out())
 
     async def _run_out(self) -> None:
-        redis = self.processes[0].redis._redis
-        key = f"{self.tag}a:acme"
-        for name, value in (await redis.hgetall(key)).items():
+        command = self.processes[0].server.command
+        for name, value in (await command("HGETALL", self.key)).items():
             if name.startswith((b"o|", b"j|")):
-                _, _, text = value.partition(b" ")
-                await redis.hset(key, mapping={name: b"1 " + text, "x": 1})
+                _, _, text = value.decode().partition(" ")
+                await command("HSET", self.key, name.decode(), f"1 {text}", "x", 1)
 
     def lose(self) -> None:
         """The server forgets the account; the store knows all of it."""
-        self.run(self.processes[0].redis._redis.delete(f"{self.tag}a:acme"))
+        self.run(self.processes[0].server.command("DEL", self.key))
         for process in self.processes:
             process.state.outdate_all()
 
     def _end(self, process: Process) -> None:
-        self.run(process.link.stop(1.0))
-        self.run(process.redis.close())
+        self.run(process.end())
         self.run(asyncio.sleep(0))
+
+
+class ClusterFleet(Fleet):
+    """On several groups of a Cluster: limits that accounts share are in others than theirs."""
+
+    groups = 5
+
+    @property
+    def url(self) -> str:
+        return cluster().url
 
 
 class _Turns:
@@ -221,7 +261,7 @@ class _Turns:
         shared = process.state.shared(self.fleet.bind(process))
 
         async def told() -> None:
-            while process.link.waiting or shared.is_busy:
+            while process.is_busy or shared.is_busy:
                 await asyncio.sleep(0)
 
         self.fleet.run(told())
@@ -229,14 +269,14 @@ class _Turns:
     def balance(self, state: AccountState, meter: str, now_us: int) -> Balance:
         fleet = self.fleet
         fleet.advance(now_us)
-        process = next(p for p in fleet.processes if p.state.loaded("acme") is state)
+        process = next(p for p in fleet.processes if p.state.loaded(ACCOUNT) is state)
         fleet.refresh(process)
         return MemoryState.balance(process.state, state, meter, now_us)
 
     def spending(self, state: AccountState, now_us: int) -> Spending:
         fleet = self.fleet
         fleet.advance(now_us)
-        process = next(p for p in fleet.processes if p.state.loaded("acme") is state)
+        process = next(p for p in fleet.processes if p.state.loaded(ACCOUNT) is state)
         fleet.refresh(process)
         return MemoryState.spending(process.state, state, now_us)
 

@@ -31,7 +31,7 @@ def admitted(fleet: Fleet, process: Process, at_us: int, coins: int) -> Hold | R
 
 
 def document(fleet: Fleet) -> dict[str, str]:
-    found = fleet.run(fleet.processes[0].redis.command("HGETALL", f"{fleet.tag}a:acme"))
+    found = fleet.run(fleet.processes[0].server.command("HGETALL", fleet.key))
     return {name.decode(): value.decode() for name, value in found.items()}
 
 
@@ -104,7 +104,7 @@ async def _post_again(process: Process, posting: Posting) -> None:
 
 async def _forgotten(fleet: Fleet) -> None:
     """The document without its open holds."""
-    command, key = fleet.processes[0].redis.command, f"{fleet.tag}a:acme"
+    command, key = fleet.processes[0].server.command, fleet.key
     names = [name for name in await command("HKEYS", key) if name.startswith(b"o|")]
     await command("HDEL", key, *names)
 

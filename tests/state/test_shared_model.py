@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis.stateful import invariant, precondition, rule
 
-from tests.state.fleet import Fleet
+from tests.state.fleet import ClusterFleet, Fleet
 from tests.state.test_bills_model import Bills
 from tests.state.test_model import Machine
 
@@ -63,8 +63,14 @@ class SharedMachine(_Shared, Machine):  # type: ignore[misc]
         assert said[0] == said[1] == said[2]
 
 
+class ClusterMachine(SharedMachine):
+    make_stage = ClusterFleet
+
+
 TestSharedMachine = SharedMachine.TestCase
 TestSharedMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestClusterMachine = ClusterMachine.TestCase
+TestClusterMachine.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
 
 
 class SharedBills(_Shared, Bills):  # type: ignore[misc]

@@ -69,15 +69,14 @@ class Shop(Fleet):
 
     def fields(self, kind: str) -> dict[str, str]:
         """Of the document."""
-        redis = self.processes[0].redis._redis
-        found = self.run(redis.hgetall(f"{self.tag}a:acme"))
+        found = self.run(self.processes[0].server.command("HGETALL", self.key))
         return {k.decode(): v.decode() for k, v in found.items() if k.decode().startswith(kind)}
 
     def sum(self, kind: str) -> int:
         return sum(map(int, self.fields(kind).values()))
 
     def set(self, name: str, value: str) -> None:
-        self.run(self.processes[0].redis._redis.hset(f"{self.tag}a:acme", name, value))
+        self.run(self.processes[0].server.command("HSET", self.key, name, value))
 
 
 @pytest.fixture
@@ -169,7 +168,7 @@ def test_after_a_stake_was_let_go_of_another_begins(shop: Shop) -> None:
     one, _ = shop.processes
     held = shop.one(one)
     (life,) = shop.fields("j|")
-    shop.run(one.redis._redis.hdel(f"{shop.tag}a:acme", life, *shop.fields("k|")))
+    shop.run(one.server.command("HDEL", shop.key, life, *shop.fields("k|")))
     shop.set(next(iter(shop.fields("h|"))), "0")
     new = shop.one(one)
     (other,) = shop.fields("j|")
@@ -184,7 +183,7 @@ def test_what_the_store_has_already_counts_once_though_it_is_told_in_one(shop: S
     one, _ = shop.processes
     held = holds(shop.ask(one, [ONE] * 5))
     # The document is lost before it hears of them; the store has two of the five by then.
-    shop.run(one.redis._redis.delete(f"{shop.tag}a:acme"))
+    shop.run(one.server.command("DEL", shop.key))
     shop.shipped = {one.name: shop.paid[-1][0] + 2}
     shop.store.post([("coins", 4, held[0].reserved[0][0].span.start_us)], NOW)
     shop.end(one, held)
@@ -228,9 +227,8 @@ def test_open_requests_wait_for_a_document_that_is_begun_anew(shop: Shop) -> Non
     one, two = shop.processes
     held = holds(shop.ask(one, [ONE] * 7))
     shop.end(one, held[:2])
-    tell = "RPUSH"
-    for key, body in one.state.waiting("1"):
-        shop.run(one.redis.command(tell, key, body))
+    for key, body in one.state.waiting(shop.tags[0], "1"):
+        shop.run(one.server.command("RPUSH", key, body))
     shop.shipped = {one.name: shop.paid[-1][0]}
     shop.store.post([("coins", 4, held[0].reserved[0][0].span.start_us)], NOW)
     shop.lose()

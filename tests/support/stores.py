@@ -26,10 +26,10 @@ from gateway.store.database import Database
 from gateway.store.postgres import PostgresStore
 from gateway.store.reader import StoreReader
 from gateway.store.sqlite import SqliteStore
-from tests.support import valkey
+from tests.support import cluster, valkey
 
 KINDS = ("sqlite", "postgres")
-ALL_KINDS = (*KINDS, "fleet")
+ALL_KINDS = (*KINDS, "fleet", "cluster")
 _kind = "sqlite"
 
 each_store = pytest.mark.usefixtures("store_kind")
@@ -77,15 +77,16 @@ def settings_of(home: Path) -> StoreSettings:
 def store_entry(data_dir: Path) -> dict[str, Any]:
     """The `store` of a gateway's configuration; none for SQLite in its usual place.
 
-    With "fleet" also a state that it could share with others, with "workers" that two processes
-    do share.
+    With "fleet" also a state that it could share with others, with "cluster" on a Cluster, with
+    "workers" that two processes do share.
     """
     if _kind == "sqlite":
         return {}
     entries: dict[str, Any] = {"store": {"url": postgres_url(data_dir)}}
-    if _kind in ("fleet", "workers"):
+    if _kind in ("fleet", "cluster", "workers"):
         prefix = "t" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
-        entries["state"] = {"url": valkey.server().url, "prefix": prefix}
+        url = cluster.cluster().url if _kind == "cluster" else valkey.server().url
+        entries["state"] = {"url": url, "prefix": prefix}
     if _kind == "workers":
         entries["workers"] = 2
     return entries

