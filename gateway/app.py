@@ -243,6 +243,8 @@ class Gateway:
         lag = self.shipper.lag()
         if lag.trouble:
             found.append(f"store: {lag.trouble}")
+        if self.fleet is not None and self.fleet.trouble and not self.fleet.state.allows:
+            found.append(f"state: {self.fleet.trouble}")
         return found
 
     async def _collect(self) -> TallyCollector:
@@ -272,6 +274,7 @@ class Gateway:
             "journal_unshipped_records": self.shipper.lag().events,
             "journal_full": int(self.journal.is_full),
             "accounts_loaded": sum(1 for _ in self.state.accounts()),
+            "state_away": int(self.fleet is not None and bool(self.fleet.trouble)),
             "workers": 1,
         }
 

@@ -225,6 +225,11 @@ class Fleet:
                     event[3].append((meter, amount, period_us, lot))
         return list(events.values())
 
+    @property
+    def trouble(self) -> str:
+        """Why some of the state is away; "" while all of it is there."""
+        return next((g.link.failure for g in self.state.groups if g.link.failure), "")
+
     async def stop(self) -> None:
         for chore in self._chores:
             chore.cancel()

@@ -37,6 +37,7 @@ GAUGES = {
     "journal_unshipped_bytes": "Bytes of the journal that are not in the store yet.",
     "journal_unshipped_records": "Records of the journal that are not in the store yet.",
     "journal_full": "1 while the journal cannot take another request; of workers, how many.",
+    "state_away": "1 while some of the shared state does not answer; of workers, how many.",
     "accounts_loaded": "Accounts held in memory, by each worker that has called for them.",
     "workers": "Processes that serve on these listeners.",
     "book_info": "The price book in force; always 1.",

@@ -137,6 +137,20 @@ def test_a_state_that_comes_back_with_less_is_begun_anew_too(pair: Pair) -> None
     assert pair.race(TIGHT, 20) == {200: 2, 429: 18}
 
 
+def test_what_a_killed_gateway_had_not_shipped_counts_in_documents_that_were_begun_without(
+    pair: Pair,
+) -> None:
+    one, two = pair.gateways
+    assert pair.race_at(one, TIGHT, 3) == {200: 3}
+    one.kill()  # before half a second is over, so the store has none of it
+    pair.valkey.command("FLUSHALL")
+    assert pair.race_at(two, TIGHT, 2) == {200: 2}
+    one.start()
+    assert pair.race(TIGHT, 20) == {200: 2, 429: 18}
+    for gateway in pair.gateways:
+        assert gateway.cli("audit").code == 0
+
+
 def test_while_the_state_is_away_no_request_fails_and_all_are_counted(pair: Pair) -> None:
     assert pair.race(ROOMY, 20) == {200: 20}
     pair.valkey.kill()
