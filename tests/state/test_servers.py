@@ -167,6 +167,32 @@ async def test_gateways_agree_on_the_number_of_groups() -> None:
             await Agreement(servers[:2], two, "one").reach()
 
 
+async def test_a_group_that_begins_anew_does_not_wait_for_the_first_ones_server(
+    alone: Valkey,
+) -> None:
+    names = tags(new_prefix(), 2)
+    async with opened(alone.url, names[0]) as first, opened(valkey.server().url, names[1]) as other:
+        agreement = Agreement([*first, *other], names, "one")
+        await agreement.reach()
+        alone.kill()
+        await agreement.reach(lost=names[1])
+        with pytest.raises(StateUnavailable):
+            await agreement.reach(lost=names[0])
+
+
+async def test_a_cluster_that_is_named_as_one_server_says_what_to_name_it() -> None:
+    names = tags(new_prefix(), 3)
+    node = cluster().nodes[0]
+    async with opened(f"redis://127.0.0.1:{node.port}", *names) as servers:
+        (server, tag) = next(
+            (server, tag)
+            for server, tag in zip(servers, names, strict=True)
+            if cluster().node_of(key_slot(tag.encode())) is not node
+        )
+        with pytest.raises(StateUnavailable, match=r"redis\+cluster://"):
+            await look(server, tag)
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate(tmp_path_factory.mktemp("tls"))

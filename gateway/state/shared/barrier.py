@@ -57,7 +57,7 @@ class Barrier:
 
     async def epoch(self, found: str) -> str:
         """The server's; or a new one, begun when all gateways have told what they know."""
-        await self._agreement.reach(is_anew=not found)
+        await self._agreement.reach(lost="" if found else self._tag)
         process = await self._server.process()
         while not found.startswith(f"{process}."):
             if await self._is_mine_to_begin(process):

@@ -116,13 +116,14 @@ class Agreement:
         self._reaching = asyncio.Lock()
         self._is_reached = False
 
-    async def reach(self, is_anew: bool = False) -> None:
+    async def reach(self, lost: str = "") -> None:
         """Raises GroupsDiffer where others run with another number; StateUnavailable.
 
-        `is_anew`: what was agreed on may have been lost.
+        `lost` is the tag of a group that has no epoch: what was agreed on may be lost with it.
+        No other group has to wait for the first one's server.
         """
         async with self._reaching:
-            if is_anew or not self._is_reached:
+            if lost == self._tags[0] or not self._is_reached:
                 await self._reach()
                 self._is_reached = True
 

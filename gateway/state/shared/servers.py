@@ -210,7 +210,8 @@ def _unavailable(error: Exception) -> StateUnavailable:
         return StateUnavailable("no Sentinel that answers knows the server")
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MovedError):
-        return Elsewhere(text, error.host, error.port)
+        hint = "another node has it; redis+cluster:// is the URL of a Cluster"
+        return Elsewhere(f"{text} ({hint})", error.host, error.port)
     if isinstance(error, AskError | TryAgainError):
         return Moving(text)
     return StateUnavailable(text)
