@@ -28,6 +28,7 @@ from gateway.proxy.directory import Directory
 from gateway.proxy.server import ProxyServer
 from gateway.state.memory import MemoryState
 from gateway.state.shared.document import Document, journaled
+from gateway.state.shared.link import StateUnavailable
 from gateway.store.backend import Backend
 from gateway.store.base import Store
 from gateway.store.database import ERRORS, Database
@@ -202,7 +203,11 @@ class LivePlace:
     def _audit_shared(self, fleet: Fleet) -> AuditReport:
         """The same of counters that gateways share: each says which records it has."""
         asked = asyncio.run_coroutine_threadsafe(fleet.documents(), self._gateway.loop)
-        documents = _result(asked, AUDIT_WAIT_S, "the shared state")
+        try:
+            documents = _result(asked, AUDIT_WAIT_S, "the shared state")
+        except StateUnavailable as error:
+            text = f"the shared state does not answer: {error}"
+            raise ApiProblem("store_unavailable", text) from None
         give_up = time.monotonic() + AUDIT_WAIT_S
         while True:
             with closing(self._gateway.backend.open_snapshot()) as snapshot:

@@ -72,14 +72,15 @@ ROUTES = [
 
 
 class Shard(Pair):
-    """Two gateways on a state that has a URL. Only what the Cluster decides is let through."""
+    """Two gateways on a state that has a URL. With "deny" only what it decides is let through."""
 
-    def __init__(self, home: Path, server: Any, recorder: Recorder) -> None:
+    def __init__(self, home: Path, server: Any, recorder: Recorder, when_away: str) -> None:
         self.recorder = recorder
+        self.when_away = when_away
         super().__init__(home, server, recorder)
 
     def _config(self, recorder: Recorder, prefix: str) -> Config:
-        state = {"url": self.valkey.url, "prefix": f"t-{prefix}", "when_away": "deny"}
+        state = {"url": self.valkey.url, "prefix": f"t-{prefix}", "when_away": self.when_away}
         return config(
             recorder.port,
             routes=ROUTES,
@@ -181,10 +182,10 @@ class Load:
 
 
 @contextmanager
-def started(home: Path, server: Any) -> Iterator[Shard]:
+def started(home: Path, server: Any, when_away: str = "deny") -> Iterator[Shard]:
     recorder = Recorder()
     recorder.scripts |= {f"/hang/{n}": scripts.Gate() for n in (1, 2)}
-    made = Shard(home, server, recorder)
+    made = Shard(home, server, recorder, when_away)
     try:
         for gateway in made.gateways:
             gateway.start()
@@ -289,6 +290,45 @@ def test_another_number_of_groups_is_refused_while_others_run(shard: Shard, tmp_
     one.config["state"]["groups"] = 5
     one.start()
     assert shard.race_at(one, TIGHTS[0], 5) == {429: 5}
+
+
+def test_while_a_node_is_away_accounts_of_others_are_decided_as_before(tmp_path: Path) -> None:
+    cluster = Cluster().start()
+    lost = cluster.nodes[0]
+    there, away = [], []
+    for n, who in enumerate(TIGHTS):
+        node = cluster.node_of(key_slot(f"{{{n}}}".encode()))
+        (away if node is lost else there).append(who)
+    try:
+        with started(tmp_path, cluster, "allow") as shard:
+            lost.kill()
+            for who in there[:4]:
+                assert shard.race(who, 12) == {200: TIGHT, 429: 12 - TIGHT}
+            # Decided by what each gateway knows: nobody hears of it.
+            assert shard.race(away[0], 4) == {200: 4}
+            audit = shard.gateways[0].cli("audit")
+            assert (audit.code, "the shared state does not answer" in audit.err) == (1, True)
+            lost.start()
+            for gateway in shard.gateways:  # what the other has decided is known, too
+                until(
+                    lambda g=gateway: g.usage(away[0])["used"],  # type: ignore[misc]
+                    lambda used: used == 4,
+                    what="the node",
+                    deadline_s=60,
+                )
+            assert shard.race(away[0], 12) == {200: TIGHT - 4, 429: 12 - (TIGHT - 4)}
+            stored = shard.paths()
+            for gateway in shard.gateways:
+                until(
+                    lambda g=gateway: g.usage(away[0])["used"],  # type: ignore[misc]
+                    lambda used: used == TIGHT,
+                    what="all of them",
+                )
+                assert_audit_is_clean(gateway)
+            mine = [n for path, n in stored.items() if path.startswith(f"/n/{away[0].account}-")]
+            assert sum(mine) == TIGHT
+    finally:
+        cluster.stop()
 
 
 def test_with_tls_and_the_manuals_user(tmp_path: Path) -> None:
