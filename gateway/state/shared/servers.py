@@ -17,6 +17,7 @@ from gateway.core.state_url import StateUrl, read_state_url
 from gateway.state.shared.link import Reply, Restarted, StateUnavailable
 
 try:
+    import hiredis
     from redis.asyncio import Redis
     from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
@@ -34,6 +35,7 @@ try:
 except ImportError as error:  # pragma: no cover - the extra is not installed
     raise ImportError(f"expected redis: pip install 'tallygate[redis]' ({error})") from None
 
+_pack: Any = hiredis.pack_command  # its type says that it takes one word
 SCRIPT = (files(__package__) / "run.lua").read_text()
 _ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -162,8 +164,7 @@ class RedisServer:
         digest = self._digests.get(text)
         if digest is None:
             digest = self._digests[text] = sha1(text.encode(), usedforsecurity=False).hexdigest()
-        words = ("EVALSHA", digest, len(keys), *keys, *arguments)
-        packed = connection.pack_command(*words)
+        packed = _pack(("EVALSHA", digest, len(keys), *keys, *arguments))
         await connection.send_packed_command(packed, check_health=False)
         try:
             return await connection.read_response()
