@@ -34,6 +34,7 @@ class GatewaySetup:
     priced: bool = False  # two routes more, one of them with a measured price
     store_url: str = ""  # of a PostgreSQL database, instead of the file
     state_url: str = ""  # of a Redis or Valkey server
+    workers: int = 1
 
     @property
     def store(self) -> Path:
@@ -78,7 +79,9 @@ def write_config(setup: GatewaySetup) -> Path:
         if setup.store_url:
             file.write(f"store: {{url: {json.dumps(setup.store_url)}}}\n")
         if setup.state_url:
-            file.write(f"state: {{url: {json.dumps(setup.state_url)}, prefix: bench}}\n")
+            prefix = f"bench-{setup.directory.name}"
+            file.write(f"state: {{url: {json.dumps(setup.state_url)}, prefix: {prefix}}}\n")
+            file.write(f"workers: {setup.workers}\n")
     return path
 
 

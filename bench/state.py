@@ -44,7 +44,7 @@ from gateway.state.shared.shared import SharedState
 from tests.support.valkey import Valkey
 
 ZIPF = 1.1
-LIMIT = RateLimit("rate", "account", "gcra", 10**9, 60_000_000, 10**9, id="plan/p/rate")
+LIMIT = RateLimit("rate", "account", "gcra", 100, 1_000_000, 10**9, id="plan/p/rate")
 PLAN = Plan("p", (Allowance("coins", 10**12, MONTH),), (LIMIT,))
 CHARGES = (("coins", 1),)
 
@@ -227,7 +227,12 @@ async def measure(valkey: Valkey, options: argparse.Namespace) -> dict[str, Any]
             f" {figures['own_us']:>5.1f} us ({ratios[1]:.2f})  {figures['requests_per_call']:>5.1f}"
             f" requests a call  {figures['rps']:,.0f} requests/s"
         )
-    print(f"memory of an account: server {memory['server']:,.0f}, here {memory['own']:,.0f} bytes")
+    for name, key in (("document", "a:account-0"), ("limit", f"l:{LIMIT.id}:account-0")):
+        memory[name] = await stage.server.command("MEMORY", "USAGE", f"bench{{0}}{key}")
+    print(
+        f"memory of an account: server {memory['server']:,.0f} bytes, of which document"
+        f" {memory['document']} and limit {memory['limit']}; here {memory['own']:,.0f}"
+    )
     await stage.link.stop(2.0)
     await stage.server.close()
     return {"memory": memory, "runs": runs}

@@ -40,6 +40,14 @@ class Ended(NamedTuple):
     stake: Stake | None = None  # where it was held, and as what
     form: Form | None = None
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether its form knows what there is to say."""
+        form, stake = self.form, self.stake
+        if form is None or stake is None or self.used is not None or self.gauges:
+            return False
+        return self.held != AS_IT_SAYS and stake.life == form.life
+
 
 class Give:
     """Some that are over. Implements link.Step."""
@@ -60,6 +68,11 @@ class Give:
 
     def encode(self) -> bytes:
         self.is_sent = True
+        if len(self.ended) == 1 and self.ended[0].is_usual:
+            (ended,) = self.ended
+            assert ended.stake is not None and ended.form is not None, "it is usual"
+            ended.stake.count -= 1
+            return ended.form.give(ended.seq, ended.time_us)
         singles, gauges, seqs = [], [], []
         forms: dict[tuple[Stake, Form], list[int]] = {}
         unsure: list[tuple[Stake, Form, str]] = []

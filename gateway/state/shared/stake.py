@@ -64,7 +64,7 @@ class Form:
 
     __slots__ = (
         "shared", "charges", "limits", "charged", "counters", "keys", "gauges", "bodies", "tail",
-        "parts", "rooms", "used", "held", "take",
+        "parts", "rooms", "used", "held", "take", "life", "_give",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +97,18 @@ class Form:
         ]
         self.tail = orjson.dumps([key, terms, life, LEASE_US, bodies, steps])[1:]
         self.take: Take | None = None  # the step that is being gathered
+        self.life = life
+        given = [(held, part_field(life, part), n) for held, part, n in self.held if n]
+        stake = orjson.dumps([[life, 1, given]])
+        head = orjson.dumps([key, shared.posts.journal])[1:-1]
+        # What one such request gives back, and what it pays or not.
+        self._give = (head, stake, orjson.dumps(self.used), b"[]")
+
+    def give(self, seq: int, time_us: int) -> bytes:
+        """The step of one request that is over, and paid if it has a record (run.lua: give)."""
+        head, stake, paid, nothing = self._give
+        used = paid if seq else nothing
+        return b'["give",%b,%d,%d,%b,[],%b,[],%d]' % (head, seq, seq, stake, used, time_us)
 
     def is_good(self, now_us: int) -> bool:
         """Whether its balances are as they were."""
