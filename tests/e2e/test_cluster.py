@@ -1,15 +1,10 @@
-"""Two gateways that share a Cluster, or a server that Sentinels watch, decide as one.
-
-Recovery times are printed: `pytest -s tests/e2e/test_cluster.py`.
-"""
+"""Two gateways that share a Cluster, or a server that Sentinels watch, decide as one."""
 
 from __future__ import annotations
 
-import itertools
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +19,7 @@ from gateway.state.shared.groups import place_of
 from tests.e2e.test_crash import assert_audit_is_clean
 from tests.e2e.test_fleet import Pair
 from tests.support import scripts
-from tests.support.cluster import Cluster, Watched
+from tests.support.cluster import Cluster
 from tests.support.cluster import cluster as shared_cluster
 from tests.support.configs import Caller, Config, config, pool, route
 from tests.support.gateway import Gateway, NotStarted
@@ -98,87 +93,10 @@ class Shard(Pair):
             rows = connection.execute("SELECT path FROM events").fetchall()
         return Counter(str(row[0]) for row in rows)
 
-    def assert_well(self, load: Load) -> None:
-        """Every acknowledged answer is one event, nobody is over a limit, nothing is held."""
-        stored = self.paths()
-        assert {p: n for p, n in stored.items() if n > 1} == {}
-        assert load.acknowledged <= set(stored)
-        for who in TIGHTS:
-            count = sum(path.startswith(f"/n/{who.account}-") for path in stored)
-            assert count == TIGHT, (who, count)
-        for gateway, who in itertools.product(self.gateways, (*TIGHTS, *ROOMIES)):
-            mine = sum(path.startswith(f"/n/{who.account}-") for path in stored)
-            until(
-                lambda g=gateway, w=who: g.usage(w)["used"],  # type: ignore[misc]
-                lambda used, mine=mine: used == mine,  # type: ignore[misc]
-                what=f"{mine} of {who.account}",
-                deadline_s=30,
-            )
-            assert not gateway.usage(who).get("in_flight")
-        for gateway in self.gateways:
-            assert_audit_is_clean(gateway)
-
 
 def is_shipped(gateway: Gateway) -> bool:
     lines = gateway.admin("/metrics").body.decode().splitlines()
     return "tallygate_journal_unshipped_records 0.0" in lines
-
-
-class Load:
-    """Callers that call both gateways in turn until they are told to end."""
-
-    def __init__(self, shard: Shard) -> None:
-        self.acknowledged: set[str] = set()
-        self.statuses: Counter[int] = Counter()
-        self.spent: set[str] = set()  # accounts that were told that they have no more
-        self.served_s: dict[str, float] = {}  # when an account had its last answer
-        self.gaps_s: dict[str, float] = {}  # the longest time that it had none
-        self._is_over = False
-        self._shard = shard
-        self._threads = [
-            threading.Thread(target=self._call, args=(n,), daemon=True) for n in range(8)
-        ]
-
-    def start(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def end(self) -> None:
-        self._is_over = True
-        for thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-    def _call(self, thread: int) -> None:
-        for n in itertools.count():
-            tight = TIGHTS[(thread + 5 * n) % GROUPS]
-            for who in [*ROOMIES[thread::8], tight]:
-                if self._is_over:
-                    return
-                path = f"/n/{who.account}-{thread}-{n}"
-                status = self._shard.gateways[n % 2].get(path, who).status
-                self.statuses[status] += 1
-                if status == 200:
-                    self._note(path, who)
-                elif status == 429:
-                    self.spent.add(who.account)
-
-    def _note(self, path: str, who: Caller) -> None:
-        self.acknowledged.add(path)
-        now_s = time.monotonic()
-        gap_s = now_s - self.served_s.get(who.account, now_s)
-        self.gaps_s[who.account] = max(gap_s, self.gaps_s.get(who.account, 0.0))
-        self.served_s[who.account] = now_s
-
-    def wait_for_all(self, since_s: float) -> None:
-        """Until every roomy account has had an answer since."""
-        until(
-            lambda: min(self.served_s.get(who.account, 0.0) for who in ROOMIES),
-            lambda served_s: served_s > since_s,
-            what="answers for accounts of all groups",
-            deadline_s=60,
-        )
 
 
 @contextmanager
@@ -202,26 +120,6 @@ def started(home: Path, server: Any, when_away: str = "deny") -> Iterator[Shard]
 def shard(tmp_path: Path) -> Iterator[Shard]:
     with started(tmp_path, shared_cluster()) as made:
         yield made
-
-
-@pytest.fixture
-def replicated(tmp_path: Path) -> Iterator[Shard]:
-    made = Cluster(has_replica=True)
-    try:
-        with started(tmp_path, made.start()) as shard:
-            yield shard
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Shard]:
-    made = Watched()
-    try:
-        with started(tmp_path, made.start()) as shard:
-            yield shard
-    finally:
-        made.stop()
 
 
 def test_accounts_of_all_groups_get_exactly_what_they_have(shard: Shard) -> None:
@@ -354,66 +252,3 @@ def test_with_tls_and_the_manuals_user(tmp_path: Path) -> None:
     finally:
         cluster.stop()
         fronts.stop()
-
-
-def under_load(shard: Shard, name: str, trouble: Callable[[], object]) -> Load:
-    """The load, ended some time after the trouble; says how long nobody was served."""
-    load = Load(shard).start()
-    load.wait_for_all(0.0)
-    trouble()
-    load.wait_for_all(time.monotonic())
-    until(lambda: len(load.spent), lambda n: n == GROUPS, what="the end", deadline_s=120)
-    load.end()
-    print(f"\n{name}: {load.statuses}, no answer for {max(load.gaps_s.values()):.1f} s at most")
-    return load
-
-
-def test_a_slot_that_moves_under_load(shard: Shard) -> None:
-    cluster: Cluster = shard.valkey  # type: ignore[assignment]
-    slots = [key_slot(f"{{{n}}}".encode()) for n in (0, 1, 5)]
-
-    def move() -> None:
-        for slot in slots:
-            source = cluster.node_of(slot)
-            target = cluster.nodes[(cluster.nodes.index(source) + 1) % 3]
-            cluster.move(slot, source, target)
-
-    def move_back() -> None:
-        for slot in slots:
-            source = cluster.node_of(slot)
-            target = cluster.nodes[(cluster.nodes.index(source) + 1) % 3]
-            cluster.move(slot, target, source)
-
-    try:
-        load = under_load(shard, "slots that move", move)
-    finally:
-        move_back()
-    assert set(load.statuses) <= {200, 429}, "nobody hears of it"
-    shard.assert_well(load)
-
-
-def test_a_node_that_is_lost_under_load_and_its_replica(replicated: Shard) -> None:
-    cluster: Cluster = replicated.valkey  # type: ignore[assignment]
-    load = under_load(replicated, "a node that is lost", cluster.fail_over)
-    assert set(load.statuses) <= {200, 429, 503}
-    replicated.assert_well(load)
-
-
-def test_a_replica_that_takes_over_by_order(replicated: Shard) -> None:
-    cluster: Cluster = replicated.valkey  # type: ignore[assignment]
-    assert cluster.replica is not None
-
-    def take_over() -> None:
-        cluster.ask(cluster.replica, "CLUSTER", "FAILOVER")  # type: ignore[arg-type]
-        cluster.wait(lambda: cluster.ask(cluster.replica, "ROLE")[0] == b"master", "it")  # type: ignore[arg-type]
-
-    load = under_load(replicated, "a replica by order", take_over)
-    assert set(load.statuses) <= {200, 429, 503}
-    replicated.assert_well(load)
-
-
-def test_a_server_that_is_lost_and_that_sentinels_replace(watched: Shard) -> None:
-    server: Watched = watched.valkey  # type: ignore[assignment]
-    load = under_load(watched, "a server under Sentinels", server.fail_over)
-    assert set(load.statuses) <= {200, 429, 503}
-    watched.assert_well(load)
