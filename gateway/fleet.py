@@ -18,7 +18,7 @@ from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource, Posting
-from gateway.state.shared.barrier import BEAT_S, Barrier
+from gateway.state.shared.barrier import BEAT_S, LOOK_S, Barrier
 from gateway.state.shared.document import LEASE_US, Document, Record, read, row_of, used_field
 from gateway.state.shared.groups import Agreement, Group, GroupsDiffer, place_of, tags
 from gateway.state.shared.link import Link, StateUnavailable, posted_key
@@ -333,9 +333,11 @@ class Fleet:
     async def _beat(self, barrier: Barrier) -> None:
         """One for each group: a server that hangs keeps nobody from the others."""
         while True:
-            with suppress(StateUnavailable):
+            try:
                 await barrier.beat()
-            await asyncio.sleep(BEAT_S)
+                await asyncio.sleep(BEAT_S)
+            except StateUnavailable:
+                await asyncio.sleep(LOOK_S)  # others may wait for this one at its next server
 
     async def _hear(self) -> None:
         """Take up what other gateways, or a command line, have changed."""

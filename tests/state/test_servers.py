@@ -16,7 +16,7 @@ import pytest
 from redis.crc import key_slot
 
 from gateway.state.shared.cluster import open_servers
-from gateway.state.shared.groups import Agreement, GroupsDiffer, GroupServer, tags
+from gateway.state.shared.groups import Agreement, GroupsDiffer, GroupServer, Members, tags
 from gateway.state.shared.link import StateUnavailable
 from gateway.state.shared.servers import SCRIPT
 from tests.support import valkey
@@ -165,6 +165,21 @@ async def test_gateways_agree_on_the_number_of_groups() -> None:
         assert await servers[1].command("GET", f"{two[1]}epoch") is None, "begun anew"
         with pytest.raises(GroupsDiffer, match="expected 3"):
             await Agreement(servers[:2], two, "one").reach()
+
+
+async def test_who_was_there_before_the_server_was_away_is_waited_for(alone: Valkey) -> None:
+    async with opened(alone.url, "{0}") as (server,):
+        one, other = (Members(server, "{0}", name) for name in ("one", "other"))
+        await other.beat()
+        await one.beat()
+        assert await one.there() == {"one", "other"}
+        await asyncio.sleep(3.1)  # a beat is a second's; it is late from two of them on
+        assert await one.there() == {"one", "other"}
+        await one.beat()
+        assert await one.there() == {"one", "other"}
+        stranger = Members(server, "{0}", "stranger")
+        await stranger.beat()
+        assert await stranger.there() == {"one", "stranger"}
 
 
 async def test_a_group_that_begins_anew_does_not_wait_for_the_first_ones_server(

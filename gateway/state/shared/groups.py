@@ -16,6 +16,7 @@ from zlib import crc32
 from gateway.state.shared.link import Link, Reply, StateUnavailable
 
 MEMBER_S = 2  # a gateway that has not been heard for longer is not waited for
+GAP_KEPT_S = 10  # who was there before a server was away is waited for so long after
 MEMBER_KEPT_S = 3600  # and is no member any more
 
 
@@ -75,30 +76,43 @@ class Members:
         self._key = f"{tag}members"
         self._rebuild = f"{tag}rebuild"
         self._journal_id = journal_id
+        self._beat_s = 0  # the last one, on the server's clock
+        self._gap = (0, 0)  # the last one before none was heard, and until when that counts
 
     async def beat(self) -> str:
         """Say that this gateway is there; the beginning that others wait for, or ""."""
         keys = (self._key, self._rebuild)
-        return (await self._server.script(_BEAT, keys, (self._journal_id,)) or b"").decode()
+        now_s, rebuild = await self._server.script(_BEAT, keys, (self._journal_id,))
+        before_s, self._beat_s = self._beat_s, int(now_s)
+        if before_s and self._beat_s - before_s >= MEMBER_S:
+            self._gap = (before_s, self._beat_s + GAP_KEPT_S)
+        return str(rebuild.decode())
 
     async def leave(self) -> None:
         """Nobody has to wait for this gateway any more."""
         await self._server.command("HDEL", self._key, self._journal_id)
 
     async def there(self) -> set[str]:
-        """Those that were there just now; the long gone are forgotten."""
+        """Those that were there just now; the long gone are forgotten.
+
+        While the server was away nobody could say so: then those that were there before.
+        """
         command = self._server.command
         beats: dict[bytes, bytes] = await command("HGETALL", self._key)
         now_s = int((await command("TIME"))[0])
         for name, beat in beats.items():
             if int(beat) < now_s - MEMBER_KEPT_S:
                 await command("HDEL", self._key, name.decode())
-        return {name.decode() for name, beat in beats.items() if int(beat) >= now_s - MEMBER_S}
+        before_s, until_s = self._gap
+        heard_s = before_s if now_s < until_s else self._beat_s
+        since_s = min(now_s, heard_s or now_s) - MEMBER_S
+        return {name.decode() for name, beat in beats.items() if int(beat) >= since_s}
 
 
 _BEAT = """
-redis.call('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1])
-return redis.call('GET', KEYS[2])
+local now = redis.call('TIME')[1]
+redis.call('HSET', KEYS[1], ARGV[1], now)
+return {now, redis.call('GET', KEYS[2]) or ''}
 """
 
 
