@@ -177,7 +177,7 @@ class Gateway:
     async def _adopt(self, journals: Iterable[Recovered]) -> None:
         for left in journals:
             if self.fleet is not None:
-                await self.fleet.adopt(left.journal_id, left.store_seq)
+                await self.fleet.adopt(left.journal_id, left.store_seq, left.next_seq - 1)
 
     def _record_versions(self, book: Book) -> None:
         """The history of plans and declared accounts goes on with this book."""

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from typing import Any, NamedTuple, Protocol
 
 from gateway.core.book import StateSettings
+from gateway.journal.errors import JournalError
 from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
@@ -103,14 +104,22 @@ class Fleet:
             Group(tag, Link(server, tag, journal_id, barrier.epoch, first_batch, now_us))
             for server, tag, barrier in zip(self._servers, names, self._barriers, strict=True)
         ]
-        if now_us is None:
-            for group in groups:
+        for group in groups:
+            group.link.before = self._record
+            if now_us is None:
                 group.link.on_time = self._note_time
         self.state = SharedState(store, groups, journal_id, self)
         self.state.allows = settings.when_away == "allow"
         self._chores: list[asyncio.Task[None]] = []
         self._seen: set[int] = set()  # the last numbers of the audit log
         self._marked = -1  # the journal's record that all groups have
+
+    def _record(self) -> None:
+        """Nothing is told of that the journal would not know after a crash."""
+        try:
+            self._gateway.journal.flush()
+        except JournalError as error:
+            raise StateUnavailable(f"the journal cannot be written: {error}") from error
 
     async def start(self) -> None:
         """Raises GroupsDiffer where the gateways that run have another number of groups."""
@@ -142,15 +151,17 @@ class Fleet:
 
         All of it is in the store by now; a document that is begun later has it from there.
         """
-        for _, again in await self._not_posted(self._journal_id, self._store_seq):
+        journal = (self._journal_id, self._store_seq, self._gateway.journal.last_seq)
+        for _, again in await self._not_posted(*journal):
             self.state.post_again(*again)
 
-    async def adopt(self, journal_id: str, store_seq: int) -> None:
+    async def adopt(self, journal_id: str, store_seq: int, last_seq: int) -> None:
         """The same of a journal whose gateway will not start again; it is in the store by now."""
         # Lines of their own: what is posted is noted under the journal that it came from.
         links: dict[int, Link] = {}
         first_batch = time.time_ns() // 1000
-        for n, (account, hold_id, seq, used) in await self._not_posted(journal_id, store_seq):
+        journal = (journal_id, store_seq, last_seq)
+        for n, (account, hold_id, seq, used) in await self._not_posted(*journal):
             server, barrier, tag = self._servers[n], self._barriers[n], self.state.groups[n].tag
             if n not in links:
                 links[n] = Link(server, tag, journal_id, barrier.epoch, first_batch)
@@ -162,11 +173,20 @@ class Fleet:
         for link in links.values():
             await link.stop(ADOPT_S)
 
-    async def _not_posted(self, journal_id: str, store_seq: int) -> list[tuple[int, Again]]:
-        """By group, what it may not have of a journal that had been shipped to a record before."""
+    async def _not_posted(
+        self, journal_id: str, store_seq: int, last_seq: int
+    ) -> list[tuple[int, Again]]:
+        """By group, what it may not have of a journal that had been shipped to a record before.
+
+        A group that knows of more than the journal's last record is begun anew: the machine
+        lost its power before that was on the disk.
+        """
         groups = self.state.groups
         numbers = range(len(groups))
         posted = await asyncio.gather(*[self._posted(n, journal_id, store_seq) for n in numbers])
+        for group, seq in zip(groups, posted, strict=True):
+            if seq is not None and seq > last_seq:
+                group.link.distrust()
         known = [seq for seq in posted if seq is not None]
         if not known:
             return []

@@ -170,6 +170,8 @@ class Link:
         self.failed_s = 0.0
         self.dropped = 0  # steps that were told and could not be kept
         self._made_up = 0  # of those
+        # Called before each batch: what it tells of has to be recorded first.
+        self.before: Callable[[], None] = lambda: None
         self.on_time: Callable[[int, int], None] = lambda now_us, took_us: None
 
     def start(self) -> None:
@@ -255,6 +257,7 @@ class Link:
         while True:
             began_s = time.monotonic()
             try:
+                self.before()
                 if self.dropped != self._made_up:
                     await self._make_up()
                 now_us, replies = await self._call(keys, body)
