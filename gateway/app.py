@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -21,9 +22,10 @@ from gateway.api.control import control_of, new_token, remove_control, write_con
 from gateway.api.health import TallyCollector, add_health_routes
 from gateway.api.usage import UsageApi
 from gateway.config import load
-from gateway.config.reload import FIXED, load_again, log_warnings
+from gateway.config.reload import FIXED_ALONE, load_again, log_warnings
 from gateway.core.book import Book, Listener
 from gateway.fleet import Fleet
+from gateway.follow import Follower
 from gateway.journal.errors import JournalError, JournalFull
 from gateway.journal.folders import left_folders
 from gateway.journal.recovery import Recovered, recover, recover_left
@@ -85,6 +87,7 @@ class Gateway:
         self.is_draining = False
         self.now_us = wall_clock_us
         self.fleet: Fleet | None = None
+        self.follower = Follower(self)
         self._servers: list[asyncio.Server] = []
         self._admin: web.AppRunner | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -127,6 +130,7 @@ class Gateway:
         await self._listen(book)
         self._chores = self.loop.create_task(self._do_chores())
         self.retention.start()
+        self.follower.begin()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -179,11 +183,16 @@ class Gateway:
             if self.fleet is not None:
                 await self.fleet.adopt(left.journal_id, left.store_seq, left.next_seq - 1)
 
-    def _record_versions(self, book: Book) -> None:
+    def _record_versions(self, book: Book, announces: bool = False) -> None:
         """The history of plans and declared accounts goes on with this book."""
-        now_us = self.now_us()
-        written = self.shipper.submit(lambda store: record_versions(store, book, now_us))
-        written.result(VERSIONS_WAIT_S)
+        now_us, before, address = self.now_us(), self.book.version, socket.gethostname()
+
+        def record(store: Database) -> None:
+            record_versions(store, book, now_us)
+            if announces:
+                mutations.log_reload(store, before, book, time_us=now_us, address=address)
+
+        self.shipper.submit(record).result(VERSIONS_WAIT_S)
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)
@@ -320,13 +329,17 @@ class Gateway:
 
     def reload(self) -> None:
         """Take the configuration anew; a wrong one changes nothing."""
-        book = load_again(self.config, self.env, self.book, self.log, (*FIXED, "workers"))
+        book = load_again(self.config, self.env, self.book, self.log, FIXED_ALONE)
         if book is not None:
-            self.use(book)
+            self.use(book, announces=True)
 
-    def use(self, book: Book) -> None:
-        """Go on with another book; requests in flight keep theirs."""
-        self._record_versions(book)
+    def use(self, book: Book, announces: bool = False) -> None:
+        """Go on with another book; requests in flight keep theirs.
+
+        `announces`: other gateways that share the state are to read theirs anew.
+        """
+        changed = book.version != self.book.version
+        self._record_versions(book, announces and changed and self.fleet is not None)
         self.book = book
         self.store.forget()
         self.proxy.use(book, self._own_paths(book))
@@ -340,6 +353,7 @@ class Gateway:
         self.is_draining = True
         for server in self._servers:
             server.close()
+        self.follower.stop()
         cut = await self.server.drain(self.book.server.drain_timeout_s)
         if self._chores is not None:
             self._chores.cancel()

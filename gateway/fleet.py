@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from typing import Any, NamedTuple, Protocol
 
 from gateway.core.book import StateSettings
+from gateway.core.reload import RELOADED, Heard, heard
 from gateway.journal.errors import JournalError
 from gateway.journal.shipper import Shipper
 from gateway.proxy.directory import Directory
@@ -37,6 +38,12 @@ ADOPT_S = 5.0  # for the server to take what a journal that was left has
 SHIP_WAIT_S = 3.0  # for what is closed here to be in the store, before an epoch begins
 
 
+class Follower(Protocol):
+    """Who is told that another gateway has reloaded (gateway/follow.py)."""
+
+    def hear(self, heard: Heard) -> None: ...
+
+
 class Gateway(Protocol):
     """What is asked of a running gateway (gateway/app.py)."""
 
@@ -54,16 +61,21 @@ class Gateway(Protocol):
     @property
     def log(self) -> Callable[..., None]: ...
 
+    @property
+    def follower(self) -> Follower: ...
+
 
 Again = tuple[str, str, int, list[Posting]]  # account, id, record and postings of an event
 
 
 class Changed(NamedTuple):
-    """A row of the audit log; `digest` is that of the key that it is about."""
+    """A row of the audit log; `digest` is that of the key that it is about, `detail` a reload's."""
 
+    id: int
     action: str
     subject: str
     digest: bytes | None
+    detail: str | None
 
 
 class Fleet:
@@ -123,7 +135,8 @@ class Fleet:
 
     async def start(self) -> None:
         """Raises GroupsDiffer where the gateways that run have another number of groups."""
-        await asyncio.to_thread(self._changes)
+        for reloaded in _reloads(await asyncio.to_thread(self._changes))[-1:]:
+            self._gateway.follower.hear(reloaded._replace(at_start=True))
         try:
             await self._agreement.reach()
         except GroupsDiffer:
@@ -380,7 +393,7 @@ class Fleet:
         since = max(self._seen, default=0) - LATE_CHANGES
         with closing(self._reader()) as database:
             rows = database.execute(_CHANGED, (since,)).fetchall()
-        found = [Changed(*row[1:]) for row in rows if row[0] not in self._seen]
+        found = [Changed(*row) for row in rows if row[0] not in self._seen]
         self._seen = {row[0] for row in rows}
         return found
 
@@ -389,14 +402,20 @@ class Fleet:
         if changes:
             self._gateway.store.forget()
             directory.forget_unknown()
-        for action, subject, digest in changes:
+        for reloaded in _reloads(changes):
+            self._gateway.follower.hear(reloaded)
+        for _, action, subject, digest, _ in changes:
             if action.startswith("key."):
                 if digest is not None:
                     directory.forget_key(digest)
-            else:
+            elif action != RELOADED:
                 account_id = subject.partition("/")[0]  # of a member
                 directory.forget_accounts({account_id})
                 self.state.outdate(account_id)
+
+
+def _reloads(changes: list[Changed]) -> list[Heard]:
+    return [heard(c.id, c.subject, c.detail) for c in changes if c.detail is not None]
 
 
 async def _reached(group: Group) -> None:
@@ -405,8 +424,9 @@ async def _reached(group: Group) -> None:
     await group.link.ask(["look", key], (key,))
 
 
-_CHANGED = """
-    SELECT a.id, a.action, a.subject, k.digest FROM audit_log a
+_CHANGED = f"""
+    SELECT a.id, a.action, a.subject, k.digest,
+    CASE WHEN a.action = '{RELOADED}' THEN a.detail END FROM audit_log a
     LEFT JOIN keys k ON k.id = a.subject AND a.action LIKE 'key.%' WHERE a.id > ? ORDER BY a.id
 """
 

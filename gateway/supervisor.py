@@ -19,8 +19,9 @@ from typing import Any
 
 from gateway.api.control import control_of, new_token, remove_control, write_control
 from gateway.config import Loaded
-from gateway.config.reload import load_again, log_warnings
+from gateway.config.reload import is_needed, load_again, log_difference, log_warnings
 from gateway.core.book import Book
+from gateway.core.reload import Heard
 from gateway.journal.folders import left_folders, worker_folder
 from gateway.log import LogThread
 from gateway.store.base import StoreError
@@ -57,6 +58,7 @@ class Supervisor:
         self._gone_restarts = 0
         self._changing = asyncio.Lock()  # one reload at a time, and none while stopping
         self._is_leaving = False
+        self._heard_id = -1  # of the last reload of another machine that was heard of
 
     # -- start and stop -------------------------------------------------------
 
@@ -143,6 +145,8 @@ class Supervisor:
         if what == "sum":
             await asyncio.gather(*(other.answer_of("figures") for other in others))
             return self._sum()
+        if what == "reload":
+            await self.hear(argument)
         return None
 
     def _sum(self) -> Gathered:
@@ -174,34 +178,51 @@ class Supervisor:
         async with self._changing:
             if self._is_leaving:
                 return
-            before = self.book
-            book = await asyncio.to_thread(load_again, self._config, self._env, before, self.log)
-            if book is None:
-                return
-            self.book = book
-            first = next((member for member in self.members if member.is_ready), None)
-            if first is not None and not await self._use_first(first):
-                self.book = before
-                return
-            # Who is starting takes it up as soon as it has started.
-            others = [member for member in self.members if member is not first]
-            await asyncio.gather(*(self._use(member) for member in others))
-            await self._resize(book.workers)
-            self.log("reloaded", version=book.version, workers=len(self.members))
+            book = await asyncio.to_thread(load_again, self._config, self._env, self.book, self.log)
+            if book is not None:
+                await self._go_on(book, announces=True)
 
-    async def _use_first(self, member: Member) -> bool:
+    async def hear(self, heard: Heard) -> None:
+        """The same once for all workers, each of which hears what another machine has reloaded."""
+        async with self._changing:
+            if self._is_leaving or heard.id <= self._heard_id:
+                return
+            self._heard_id = heard.id
+            before = self.book
+            if heard.rules_version == before.rules_version:
+                return
+            book = await asyncio.to_thread(load_again, self._config, self._env, before, self.log)
+            if book is not None and is_needed(heard, before, book):
+                await self._go_on(book, announces=False)
+            log_difference(heard, self.book, self.log)
+
+    async def _go_on(self, book: Book, announces: bool) -> None:
+        before = self.book
+        self.book = book
+        first = next((member for member in self.members if member.is_ready), None)
+        if first is not None and not await self._use_first(first, announces):
+            self.book = before
+            return
+        # Who is starting takes it up as soon as it has started.
+        others = [member for member in self.members if member is not first]
+        announces = announces and first is None
+        await asyncio.gather(*(self._use(member, announces) for member in others))
+        await self._resize(book.workers)
+        self.log("reloaded", version=book.version, workers=len(self.members))
+
+    async def _use_first(self, member: Member, announces: bool) -> bool:
         """One notes the plans in the store before the others do; it cannot: nothing changes."""
         try:
-            await member.ask("use", self._book_of(member.number), USE_S)
+            await member.ask("use", (self._book_of(member.number), announces), USE_S)
         except (ChannelClosed, NotAnswered, TimeoutError) as error:
             self.log("reload_refused", level="error", problems=[f"{type(error).__name__}: {error}"])
             member.restart()  # nobody knows how far it came; the next one has the old book
             return False
         return True
 
-    async def _use(self, member: Member) -> None:
+    async def _use(self, member: Member, announces: bool) -> None:
         try:
-            await member.ask("use", self._book_of(member.number), USE_S)
+            await member.ask("use", (self._book_of(member.number), announces), USE_S)
         except ChannelClosed:
             return  # it has ended, and starts with the new book
         except (NotAnswered, TimeoutError) as error:

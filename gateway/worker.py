@@ -42,8 +42,9 @@ class Worker:
     async def _stop(self, _: None) -> None:
         self.ended.set()
 
-    async def _use(self, book: Any) -> None:
-        self._gateway.use(book)
+    async def _use(self, argument: Any) -> None:
+        book, announces = argument
+        self._gateway.use(book, announces)
 
     async def _adopt(self, folder: str) -> None:
         await self._gateway.adopt(folder)

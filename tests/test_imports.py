@@ -29,9 +29,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # What an operator types is read by the parsers of the configuration.
     "api": RECORDS | {"core", "usage", "proxy", "config", "workers"},
     "fleet": RECORDS | {"core", "proxy"},
+    "follow": frozenset({"core", "config", "store", "workers"}),
     # What passes between the supervisor and its workers.
     "workers": frozenset({"core", "proxy"}),
-    "app": RECORDS | {"core", "usage", "proxy", "config", "api", "log", "fleet", "workers"},
+    "app": RECORDS
+    | {"core", "usage", "proxy", "config", "api", "log", "fleet", "follow", "workers"},
     "process": RECORDS | {"proxy", "config", "log", "app"},
     "worker": frozenset({"core", "proxy", "api", "log", "workers", "app", "process"}),
     "supervisor": RECORDS | {"core", "config", "api", "log", "workers"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -51,10 +52,12 @@ from gateway.core.refusals import KINDS
 from gateway.core.routes import RouteTable
 from gateway.core.state_url import read_state_url
 
+# Sections that need a restart, and that each machine may have its own of.
+MACHINE = frozenset({"listeners", "data_dir", "journal", "store", "state", "workers"})
 CLUSTER_GROUPS = 16  # a few for each node, so that a further node has some to take over
 
 
-def compile_book(draft: Draft, version: str) -> Book | None:
+def compile_book(draft: Draft, version: str, rules_version: str) -> Book | None:
     """The book of a draft; None when anything was wrong."""
     config = draft.config
     upstreams = compile_upstreams(draft)
@@ -111,6 +114,7 @@ def compile_book(draft: Draft, version: str) -> Book | None:
         usage_api=usage_api(draft),
         response_headers=ResponseHeaders(**config.response_headers.model_dump()),
         workers=config.workers,
+        rules_version=rules_version,
     )
 
 
@@ -121,6 +125,12 @@ def version_of(document: Document) -> str:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(encoded) + encoded)
     return digest.hexdigest()[:12]
+
+
+def rules_version_of(document: Document) -> str:
+    """12 hex digits over the sections that a reload can change, as they are read."""
+    rules = {name: value for name, value in document.root.items() if name not in MACHINE}
+    return hashlib.sha256(json.dumps(rules, default=str).encode()).hexdigest()[:12]
 
 
 def _listener(model: ListenerModel) -> Listener:

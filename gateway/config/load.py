@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.compile import compile_book, version_of
+from gateway.config.compile import compile_book, rules_version_of, version_of
 from gateway.config.draft import Draft
 from gateway.config.lint import lint
 from gateway.config.problems import ConfigError, Problem, Problems
@@ -43,7 +43,7 @@ def load(path: Path, env: Mapping[str, str]) -> Loaded:
     if config is None:
         raise ConfigError(problems.sorted())
     draft = Draft(config, document.root, document.texts, problems)
-    book = compile_book(draft, version_of(document))
+    book = compile_book(draft, version_of(document), rules_version_of(document))
     if book is None:
         raise ConfigError(problems.sorted())
     lint(draft, book, warnings)

@@ -13,10 +13,12 @@ from pathlib import Path
 from gateway.config.load import Loaded, load
 from gateway.config.problems import ConfigError
 from gateway.core.book import Book
+from gateway.core.reload import Heard
 
 Log = Callable[..., object]
 
 FIXED = ("proxy_listener", "admin_listener", "data_dir", "journal", "store", "state")
+FIXED_ALONE = (*FIXED, "workers")  # of one process, which is no supervisor
 
 
 def load_again(
@@ -35,6 +37,20 @@ def load_again(
         log("reload_refused", level="error", problems=rescaled)
         return None
     return _keep_fixed(before, loaded.book, log, fixed)
+
+
+def is_needed(heard: Heard, before: Book, book: Book) -> bool:
+    """Whether what was read because of another gateway is to be used.
+
+    At a start the file has just been read, and what is heard may be long ago.
+    """
+    return not (heard.at_start and book.version == before.version)
+
+
+def log_difference(heard: Heard, book: Book, log: Log) -> None:
+    """Other rules than another gateway's apply here, though the file has been read anew."""
+    if heard.rules_version != book.rules_version and not heard.at_start:
+        log("configuration_differs", level="warning", expected=heard.version, found=book.version)
 
 
 def log_warnings(loaded: Loaded, log: Log) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from gateway.core.book import Account
+from gateway.core.book import Account, Book
 from gateway.core.identity import KeyRecord
+from gateway.core.reload import RELOADED, detail_of
 from gateway.core.rows import LimitState
 from gateway.store.codec import dump_account
 from gateway.store.database import Database
@@ -102,6 +103,20 @@ def log_audit(
     """Who changed what: one row, in the transaction of the change itself."""
     sql = "INSERT INTO audit_log (time_us, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
     connection.execute(sql, (time_us, actor, action, subject, detail))
+
+
+def log_reload(
+    connection: Database, before: str, book: Book, *, time_us: int, address: str
+) -> None:
+    """A machine's configuration was reloaded; `before` is the version until now."""
+    log_audit(
+        connection,
+        time_us=time_us,
+        actor="SIGHUP",
+        action=RELOADED,
+        subject=book.version,
+        detail=detail_of(before, book, address),
+    )
 
 
 def _account_values(account: Account) -> tuple[Any, ...]:

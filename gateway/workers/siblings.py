@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gateway.core.book import Book
+from gateway.core.reload import Heard
 from gateway.workers.channel import ASK_S, Channel, ChannelClosed, NotAnswered
 from gateway.workers.figures import Figures, Gathered
 
+RELOAD_S = 60.0  # for the supervisor to load a configuration and give it to all
 GATHER_S = 2 * ASK_S  # the supervisor waits for each at the same time
 
 
@@ -44,6 +46,13 @@ class Siblings:
         except (ChannelClosed, NotAnswered, TimeoutError):
             return []  # the supervisor has ended, and so will this worker
         return found
+
+    async def reload(self, heard: Heard) -> None:
+        """Another machine's gateways have a new configuration. Raises TimeoutError."""
+        try:
+            await self._channel.ask("reload", heard, RELOAD_S)
+        except (ChannelClosed, NotAnswered):
+            return  # it has ended, or says in its log why not
 
     async def gather(self, own: Figures) -> Gathered:
         """The metrics of all. What is shown has been told before, so no sum goes back.
