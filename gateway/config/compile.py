@@ -128,8 +128,8 @@ def version_of(document: Document) -> str:
 
 
 def rules_version_of(document: Document) -> str:
-    """12 hex digits over the sections that a reload can change, as they are read."""
-    rules = {name: value for name, value in document.root.items() if name not in MACHINE}
+    """12 hex digits over the sections that a reload can change, with the variables filled in."""
+    rules = [entry for entry in sorted(document.root.items()) if entry[0] not in MACHINE]
     return hashlib.sha256(json.dumps(rules, default=str).encode()).hexdigest()[:12]
 
 

@@ -410,6 +410,6 @@ class Book:
     usage_api: UsageApi
     response_headers: ResponseHeaders
     workers: int = 1  # processes that serve on the same ports
-    # The same over what a reload can change, comments and order of files apart: gateways that
-    # share a state have other ports and folders, and the same rules.
+    # The same over what a reload can change, whatever the files and their comments: gateways
+    # that share a state have ports and folders of their own, and the same rules.
     rules_version: str = ""
