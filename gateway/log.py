@@ -27,7 +27,7 @@ class LogThread:
         self._queue: queue.Queue[tuple[str, str, dict[str, Any]] | None] = queue.Queue(QUEUE_MAX)
         self._dropped = 0
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
+            structlog.WriteLogger(sys.stderr),  # a line at once, where several processes write
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
