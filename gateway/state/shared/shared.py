@@ -72,17 +72,9 @@ class SharedState(MemoryState):
         found = self._shared.get(state.account.id)
         if found is None or found.state is not state:
             group = self.group_of(state.account.id)
-            found = SharedAccount(
-                state,
-                self,
-                self._accounts,
-                group.link,
-                group.tag,
-                self._owner,
-                self._life,
-                self._outside,
+            found = self._shared[state.account.id] = SharedAccount(
+                state, self, self._accounts, group, self._owner, self._life, self._outside
             )
-            self._shared[state.account.id] = found
         return found
 
     def group_of(self, name: str) -> Group:
