@@ -12,9 +12,9 @@ from gateway.core.book import Plan
 from gateway.core.limits import Algorithm, RateLimit, Subject
 from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
-from gateway.state.shared.apart import is_of_account
 from gateway.state.shared.groups import place_of
 from gateway.state.shared.link import StateUnavailable
+from gateway.state.shared.places import is_of_account
 from tests.state.fleet import ACCOUNT, ClusterFleet
 from tests.state.stage import Asking, S, allowance
 

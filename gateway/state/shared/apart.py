@@ -10,51 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
-from gateway.core.limits import Counter, RateLimit
 from gateway.core.refusals import Refusal
 from gateway.state.base import Ask
-from gateway.state.memory import subject_of
 from gateway.state.refusal import counter_row
 from gateway.state.shared.document import LEASE_US
-from gateway.state.shared.groups import Group
-from gateway.state.shared.limits import give_back, limit_body, refusal_by, tell_counters
-from gateway.state.shared.link import Reply, StateUnavailable
-
-
-def is_of_account(limit: RateLimit, ask: Ask) -> bool:
-    """Whether nobody but this account's requests count for a limit."""
-    if limit.subject == "key":
-        return bool(ask.key_id)  # without one it is the address that counts
-    return limit.subject in ("account", "user", "project")
-
-
-def limit_key(tag: str, limit: RateLimit, ask: Ask) -> str:
-    return f"{tag}l:{limit.id}:{subject_of(limit, ask)}"
-
-
-class Place:
-    """A group, and a request's limits that are counted there."""
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.counters: list[Counter] = []
-        self.bodies: list[list[Any]] = []
-        self.keys: list[str] = []
-
-    def add(self, counter: Counter, key: str) -> None:
-        self.counters.append(counter)
-        self.bodies.append(limit_body(counter.limit, key))
-        self.keys.append(key)
-
-    @property
-    def gauges(self) -> tuple[str, ...]:
-        """Keys of limits of requests in flight."""
-        return tuple([body[1] for body in self.bodies if body[0] == "c"])
-
-    def untake(self, id_: str) -> None:
-        self.group.link.tell(["untake", [id_], self.bodies], tuple(self.keys))
+from gateway.state.shared.limits import give_back, refusal_by, tell_counters
+from gateway.state.shared.link import StateUnavailable
+from gateway.state.shared.places import Place
 
 
 class Apart:
@@ -86,13 +49,8 @@ class Apart:
         return all(answers)
 
     async def _take(self, place: Place, allows: bool) -> bool:
-        def late(reply: Reply) -> None:
-            if reply[0]:
-                place.untake(self._id)
-
-        body = ["limits", self._id, place.bodies]
         try:
-            reply = await place.group.link.ask(body, tuple(place.keys), late)
+            reply = await place.take(self._id)
         except StateUnavailable:
             if not allows:
                 raise
@@ -125,7 +83,7 @@ class Apart:
             gauges = place.gauges
             if gauges:
                 body = ["untake", [self._id], [["c", key] for key in gauges]]
-                place.group.link.tell(body, gauges)
+                place.group.link.tell(body, tuple(gauges))
 
     def renew(self) -> None:
         """The request goes on."""

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from gateway.state.shared.document import part_field
+from gateway.state.base import Hold, Posting
+from gateway.state.shared.document import held_field, part_field, row_of, used_field
 from gateway.state.shared.link import Link, Reply, StateUnavailable
 from gateway.state.shared.stake import NO_DOCUMENT, ONE_BY_ONE, Form, Stake
 
@@ -25,6 +26,16 @@ NOTHING: Parts = ()
 # Whatever the document has: of an ended process, or of a hold that may have been posted already.
 AS_IT_SAYS: Literal[0] = 0
 Held = Parts | Literal[0]
+
+
+def held_by(hold: Hold) -> Parts:
+    """What a hold of its own has in the document."""
+    return [(held_field(balance), amount) for balance, amount in hold.reserved if amount]
+
+
+def used_by(postings: Sequence[Posting]) -> Parts:
+    """What is added to the document."""
+    return [(used_field(*row_of(posting)), posting[1]) for posting in postings]
 
 
 class Ended(NamedTuple):
@@ -214,6 +225,12 @@ class Posts:
             self._put(waiting)
 
         self._refresh().add_done_callback(again)
+
+
+def body_again(key: str, journal: str, hold_id: str, seq: int, used: Parts) -> list[Any]:
+    """The step for one that a process recorded which may have ended before it told it."""
+    singles = [(hold_id, AS_IT_SAYS, used, 0)]
+    return ["give", key, journal, seq, seq, [], singles, [], [], 0]
 
 
 def _alone(ended: Ended) -> Ended:

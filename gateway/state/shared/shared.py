@@ -19,30 +19,36 @@ import orjson
 
 from gateway.core.book import Book
 from gateway.core.ledger import Balance
-from gateway.core.limits import Concurrency, Counter, RateLimit
+from gateway.core.limits import Concurrency
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry
 from gateway.core.waiting import NotLoaded
 from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, Settlement
-from gateway.state.careful import decide
-from gateway.state.memory import MemoryState, subject_of
+from gateway.state.memory import MemoryState
 from gateway.state.shared.account import SharedAccount
-from gateway.state.shared.apart import Apart, Place, is_of_account, limit_key
-from gateway.state.shared.document import LEASE_US, held_field, row_of, stake_field, used_field
-from gateway.state.shared.groups import Group, place_of
-from gateway.state.shared.limits import limit_body, refusal_by, tell_counters
+from gateway.state.shared.admission import Admission
+from gateway.state.shared.apart import Apart
+from gateway.state.shared.document import LEASE_US, stake_field
+from gateway.state.shared.groups import Group
 from gateway.state.shared.link import Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
-from gateway.state.shared.posts import AS_IT_SAYS, NOTHING, Ended, Held
+from gateway.state.shared.places import Places
+from gateway.state.shared.posts import (
+    AS_IT_SAYS,
+    NOTHING,
+    Ended,
+    Held,
+    body_again,
+    held_by,
+    used_by,
+)
 from gateway.state.shared.source import SharedSource
-from gateway.state.shared.stake import LET_GO, OVER, REFUSED, Form, Stake, StakeHold, Take
+from gateway.state.shared.stake import Stake, StakeHold
 from gateway.state.spending import Spending
 
 NO_GAUGES: list[str] = []
-FORMS_MAX = 64  # of an account; more where each address has a limit of its own
 FRESH_S = 0.2  # what is told of an account may be so old
-TRIES = 20  # each was overtaken by another process
 
 
 class SharedState(MemoryState):
@@ -62,6 +68,8 @@ class SharedState(MemoryState):
         self._gauges: dict[str, list[str]] = {}  # by hold, where there are any
         self._apart: dict[str, Apart] = {}  # the same of those in other groups
         self._local: set[str] = set()  # holds that the server does not know
+        self._places = Places(groups, self._counter)
+        self._admission = Admission(self.shared, self._accounts, self._places, self._gauges)
         self.allows = True  # what to do while the server is away
 
     def use(self, book: Book) -> None:
@@ -71,15 +79,11 @@ class SharedState(MemoryState):
     def shared(self, state: AccountState) -> SharedAccount:
         found = self._shared.get(state.account.id)
         if found is None or found.state is not state:
-            group = self.group_of(state.account.id)
+            group = self._places.group_of(state.account.id)
             found = self._shared[state.account.id] = SharedAccount(
                 state, self, self._accounts, group, self._owner, self._life, self._outside
             )
         return found
-
-    def group_of(self, name: str) -> Group:
-        """Of an account, or of a limit that several accounts share."""
-        return self.groups[place_of(name, len(self.groups))]
 
     def evict_idle(self, shipped_seq: int, before_us: int) -> set[str]:
         evicted = super().evict_idle(shipped_seq, before_us)
@@ -94,7 +98,7 @@ class SharedState(MemoryState):
         try:
             if len(self.groups) > 1:
                 return await self._admit_apart(ask)
-            return await self._admit(ask)
+            return await self._admission.admit(ask)
         except StateUnavailable as error:
             if not self.allows or isinstance(error, Overtaken):
                 raise
@@ -115,12 +119,12 @@ class SharedState(MemoryState):
 
     async def _admit_apart(self, ask: Ask) -> Hold | Refusal:
         """First the limits that other groups have; they are given back if the account refuses."""
-        apart = Apart(ask, self._limits_apart(ask))
+        apart = Apart(ask, self._places.apart(ask))
         if not apart.places:
-            return await self._admit(ask)
+            return await self._admission.admit(ask)
         try:
             fits = await apart.take(self.allows)
-            decision = await self._admit(ask) if fits else None
+            decision = await self._admission.admit(ask) if fits else None
         except BaseException:
             apart.give_back()
             raise
@@ -131,123 +135,6 @@ class SharedState(MemoryState):
         if apart.has_gauges:
             self._apart[ask.event_id] = apart
         return decision
-
-    async def _admit(self, ask: Ask) -> Hold | Refusal:
-        shared = self.shared(ask.account)
-        for _ in range(TRIES):
-            if not shared.is_current:
-                await shared.refresh()
-            form = self._form(ask, shared)
-            if form is None:
-                return await self._admit_carefully(ask, shared)
-            take = form.take
-            if take is None or not shared.link.may_join:
-                take = Take(form, shared.stake, self._too_late)
-                shared.link.put(take)
-                form.take = take
-            found = await take.join(ask)
-            if isinstance(found, StakeHold):
-                return self._begun(found, ask)
-            if found == REFUSED:
-                decision = decide(ask, form.counters, form.charged, self._accounts)
-                if isinstance(decision, Refusal):
-                    return decision
-            elif found == LET_GO:
-                if shared.stake is take.stake:
-                    shared.renew_stake()
-            elif found != OVER:  # the document knows more, or is not there
-                shared.is_current = False
-        raise Overtaken("other processes were faster each time")
-
-    def _begun(self, hold: StakeHold, ask: Ask) -> Hold:
-        state, form = ask.account, hold.form
-        state.in_flight += 1
-        self._open.add(hold)
-        state.touched_us = ask.time_us
-        form.shared.own[ask.event_id] = hold
-        if form.gauges:
-            self._gauges[ask.event_id] = form.gauges
-        return hold
-
-    def _form(self, ask: Ask, shared: SharedAccount) -> Form | None:
-        """The request's, where one number of each balance decides and the document has it."""
-        if ask.counted or not shared.is_current:
-            return None
-        limits = ask.limits
-        name: tuple[Any, ...] = (id(ask.charges), id(limits))
-        if limits:
-            name += tuple([subject_of(limit, ask) for limit in limits])
-        form = shared.forms.get(name)
-        if form is None or not form.is_good(ask.time_us):
-            form = self._new_form(ask, shared)
-            if form is not None:
-                if len(shared.forms) >= FORMS_MAX:
-                    shared.forms.clear()
-                shared.forms[name] = form
-        return form
-
-    def _new_form(self, ask: Ask, shared: SharedAccount) -> Form | None:
-        charged = self._plainly(ask, shared)
-        if charged is None:
-            return None
-        counters, limits, _ = self._limits(ask)
-        return Form(shared, charged, counters, limits, ask)
-
-    def _plainly(self, ask: Ask, shared: SharedAccount) -> list[tuple[Balance, int]] | None:
-        """The balances, where one number of each decides and the document has it."""
-        rows = shared.document.rows
-        charged = []
-        for meter, amount in ask.charges:
-            try:
-                balance = self._accounts.balance(ask.account, meter, ask.time_us)
-            except NotLoaded:
-                return None
-            if balance.room < 0:
-                return None
-            if (meter, balance.span[0], "") not in rows:
-                return None
-            charged.append((balance, amount))
-        return charged
-
-    async def _admit_carefully(self, ask: Ask, shared: SharedAccount) -> Hold | Refusal:
-        """Rate limits first, then everything else; they are given back if that refuses."""
-        counters, limits, keys = self._limits(ask)
-        if limits:
-            reply = await shared.link.ask(
-                ["limits", ask.event_id, limits],
-                keys,
-                lambda r: self._untake(ask, limits, keys) if r[0] else None,
-            )
-            tell_counters(counters, reply[1])
-            if not reply[0]:
-                return refusal_by(counters, ask.time_us)
-        try:
-            decision = await shared.admit(ask, counters)
-        except BaseException:
-            if limits:
-                self._untake(ask, limits, keys)
-            raise
-        if isinstance(decision, Refusal):
-            if limits:
-                self._untake(ask, limits, keys)
-            return decision
-        gauges = [limit[1] for limit in limits if limit[0] == "c"]
-        if gauges:
-            self._gauges[ask.event_id] = gauges
-        return decision
-
-    def _untake(self, ask: Ask, limits: list[list[Any]], keys: tuple[str, ...]) -> None:
-        self.shared(ask.account).link.tell(["untake", [ask.event_id], limits], keys)
-
-    def _too_late(self, take: Take, asks: list[Ask]) -> None:
-        """Requests were let in when nobody waited for that any more."""
-        form = take.form
-        posts = form.shared.posts
-        for ask in asks:
-            posts.tell(Ended(ask.event_id, 0, 0, None, [], stake=take.stake, form=form))
-        if form.bodies:
-            ids = [ask.event_id for ask in asks]
-            form.shared.link.tell(["untake", ids, form.bodies], form.keys[1:])
 
     # -- what is told ---------------------------------------------------------
 
@@ -281,39 +168,6 @@ class SharedState(MemoryState):
     def undo_entry(self, state: AccountState, entry: LedgerEntry) -> None:
         """What was taken back in advance did not reach the store."""
         self.shared(state).undo_entry(entry)
-
-    # -- limits ---------------------------------------------------------------
-
-    def _limits(self, ask: Ask) -> tuple[list[Counter], list[list[Any]], tuple[str, ...]]:
-        """Those of the account's group: counters, limits as the script takes them, keys."""
-        counters = []
-        limits: list[list[Any]] = []
-        keys = []
-        own = self.group_of(ask.account.account.id)
-        for limit in ask.limits:
-            if self._place(limit, ask, own) is own:
-                counters.append(self._counter(limit, ask))
-                key = limit_key(own.tag, limit, ask)
-                keys.append(key)
-                limits.append(limit_body(limit, key))
-        return counters, limits, tuple(keys)
-
-    def _place(self, limit: RateLimit, ask: Ask, own: Group) -> Group:
-        """The group that counts a limit for this request."""
-        if len(self.groups) == 1 or is_of_account(limit, ask):
-            return own
-        return self.group_of(f"{limit.id}:{subject_of(limit, ask)}")
-
-    def _limits_apart(self, ask: Ask) -> list[Place]:
-        """Those of other groups than the account's."""
-        own = self.group_of(ask.account.account.id)
-        places: dict[str, Place] = {}
-        for limit in ask.limits:
-            group = self._place(limit, ask, own)
-            if group is not own:
-                place = places.setdefault(group.tag, Place(group))
-                place.add(self._counter(limit, ask), limit_key(group.tag, limit, ask))
-        return list(places.values())
 
     # -- the end of a request -------------------------------------------------
 
@@ -354,7 +208,7 @@ class SharedState(MemoryState):
                 shared.own.pop(id_, None)
                 self._settle_copy(hold, settlement)
                 is_as_held = settlement.amounts is None and settlement.moves is None
-                used = None if is_as_held else _used(settlement.postings)
+                used = None if is_as_held else used_by(settlement.postings)
                 own = (NOTHING, hold.stake, hold.form)
                 shared.posts.tell(Ended(id_, seq, time_us, used, gauges, *own))
                 return
@@ -363,12 +217,12 @@ class SharedState(MemoryState):
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
-            shared.posts.tell(Ended(id_, seq, time_us, _used(settlement.postings), gauges))
+            shared.posts.tell(Ended(id_, seq, time_us, used_by(settlement.postings), gauges))
             return
         is_local = id_ in self._local
         self._local.discard(id_)
         shared.own.pop(id_, None)
-        used = _used(settlement.postings)
+        used = used_by(settlement.postings)
         if shared.spent.pop(hold, None) is not None:
             # The copy has it, but nobody heard whether the document does.
             hold.is_open, hold.ask = False, None
@@ -376,7 +230,7 @@ class SharedState(MemoryState):
             shared.posts.tell(Ended(id_, seq, time_us, used, gauges, AS_IT_SAYS, *stake))
         else:
             is_held = self._settle_copy(hold, settlement) and not is_local
-            held: Held = _held(hold) if is_held else AS_IT_SAYS
+            held: Held = held_by(hold) if is_held else AS_IT_SAYS
             shared.posts.tell(Ended(id_, seq, time_us, used, gauges, held))
 
     def _settle_copy(self, hold: Hold, settlement: Settlement) -> bool:
@@ -402,7 +256,7 @@ class SharedState(MemoryState):
             if isinstance(hold, StakeHold):
                 shared.posts.tell(Ended(id_, 0, 0, None, gauges, NOTHING, hold.stake, hold.form))
             else:
-                held: Held = AS_IT_SAYS if is_local else _held(hold)
+                held: Held = AS_IT_SAYS if is_local else held_by(hold)
                 shared.posts.tell(Ended(id_, 0, 0, [], gauges, held))
         else:
             shared.release(hold)
@@ -444,17 +298,16 @@ class SharedState(MemoryState):
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
-        group = self.group_of(account_id)
+        group = self._places.group_of(account_id)
         key = f"{group.tag}a:{account_id}"
-        singles = [(hold_id, 0, _used(used), 0)]
-        group.link.tell(["give", key, self._owner, seq, seq, [], singles, [], [], 0], (key,))
+        group.link.tell(body_again(key, self._owner, hold_id, seq, used_by(used)), (key,))
 
     def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
         """Open holds of a group, by the key where they wait for their account's document."""
         return [
             (f"{tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
             for account_id, shared in self._shared.items()
-            if self.group_of(account_id).tag == tag
+            if self._places.group_of(account_id).tag == tag
             for body in shared.waiting()
         ]
 
@@ -466,7 +319,7 @@ class SharedState(MemoryState):
     def behind(self) -> set[str]:
         """Tags of groups that have yet to be told what was posted."""
         return {
-            self.group_of(account_id).tag
+            self._places.group_of(account_id).tag
             for account_id, shared in self._shared.items()
             if shared.posts.is_behind
         }
@@ -488,16 +341,3 @@ def _not_before(done: asyncio.Future[Any]) -> NotLoaded:
     answer: Future[None] = Future()
     done.add_done_callback(lambda _: answer.set_result(None))
     return NotLoaded(answer)
-
-
-def _is_held(settlement: Settlement) -> bool:
-    return all([balance.held >= held for balance, held, _ in settlement.moves or ()])
-
-
-def _held(hold: Hold) -> list[tuple[str, int]]:
-    return [(held_field(balance), amount) for balance, amount in hold.reserved if amount]
-
-
-def _used(postings: Sequence[Posting]) -> list[tuple[str, int]]:
-    """Fields of the document, and what is added to them."""
-    return [(used_field(*row_of(posting)), posting[1]) for posting in postings]

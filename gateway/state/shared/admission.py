@@ -1,0 +1,160 @@
+"""What a request reserves, while the server answers.
+
+Question: may this request go ahead? Where one number of each balance decides, the script
+does, for all requests of one form that come up together (stake.py); else this process does
+on its copy of the account (account.py), once the rate limits are taken. Invariant: all of
+it is reserved, or nothing. Must not know what is done while the server is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.core.ledger import Balance
+from gateway.core.refusals import Refusal
+from gateway.core.waiting import NotLoaded
+from gateway.state.accounts import Accounts
+from gateway.state.base import AccountState, Ask, Hold
+from gateway.state.careful import decide
+from gateway.state.memory import subject_of
+from gateway.state.shared.account import SharedAccount
+from gateway.state.shared.limits import refusal_by, tell_counters
+from gateway.state.shared.link import Overtaken
+from gateway.state.shared.places import Places
+from gateway.state.shared.posts import Ended
+from gateway.state.shared.stake import LET_GO, OVER, REFUSED, Form, StakeHold, Take
+
+FORMS_MAX = 64  # of an account; more where each address has a limit of its own
+TRIES = 20  # each was overtaken by another process
+
+
+class Admission:
+    """Of all accounts. `gauges` is told the keys of limits of requests in flight, by hold."""
+
+    def __init__(
+        self,
+        shared: Callable[[AccountState], SharedAccount],
+        accounts: Accounts,
+        places: Places,
+        gauges: dict[str, list[str]],
+    ) -> None:
+        self._shared = shared
+        self._accounts = accounts
+        self._open = accounts.holds
+        self._places = places
+        self._gauges = gauges
+
+    async def admit(self, ask: Ask) -> Hold | Refusal:
+        """By all limits of the account's group. Raises StateUnavailable."""
+        shared = self._shared(ask.account)
+        for _ in range(TRIES):
+            if not shared.is_current:
+                await shared.refresh()
+            form = self._form(ask, shared)
+            if form is None:
+                return await self._admit_carefully(ask, shared)
+            take = form.take
+            if take is None or not shared.link.may_join:
+                take = Take(form, shared.stake, _too_late)
+                shared.link.put(take)
+                form.take = take
+            found = await take.join(ask)
+            if isinstance(found, StakeHold):
+                return self._begun(found, ask)
+            if found == REFUSED:
+                decision = decide(ask, form.counters, form.charged, self._accounts)
+                if isinstance(decision, Refusal):
+                    return decision
+            elif found == LET_GO:
+                if shared.stake is take.stake:
+                    shared.renew_stake()
+            elif found != OVER:  # the document knows more, or is not there
+                shared.is_current = False
+        raise Overtaken("other processes were faster each time")
+
+    def _begun(self, hold: StakeHold, ask: Ask) -> Hold:
+        state, form = ask.account, hold.form
+        state.in_flight += 1
+        self._open.add(hold)
+        state.touched_us = ask.time_us
+        form.shared.own[ask.event_id] = hold
+        if form.gauges:
+            self._gauges[ask.event_id] = form.gauges
+        return hold
+
+    # -- forms ----------------------------------------------------------------
+
+    def _form(self, ask: Ask, shared: SharedAccount) -> Form | None:
+        """The request's, where one number of each balance decides and the document has it."""
+        if ask.counted or not shared.is_current:
+            return None
+        limits = ask.limits
+        name: tuple[Any, ...] = (id(ask.charges), id(limits))
+        if limits:
+            name += tuple([subject_of(limit, ask) for limit in limits])
+        form = shared.forms.get(name)
+        if form is None or not form.is_good(ask.time_us):
+            form = self._new_form(ask, shared)
+            if form is not None:
+                if len(shared.forms) >= FORMS_MAX:
+                    shared.forms.clear()
+                shared.forms[name] = form
+        return form
+
+    def _new_form(self, ask: Ask, shared: SharedAccount) -> Form | None:
+        charged = self._charged(ask, shared)
+        if charged is None:
+            return None
+        own = self._places.own(ask)
+        return Form(shared, charged, own.counters, own.bodies, ask)
+
+    def _charged(self, ask: Ask, shared: SharedAccount) -> list[tuple[Balance, int]] | None:
+        """The balances, where one number of each decides and the document has it."""
+        rows = shared.document.rows
+        charged = []
+        for meter, amount in ask.charges:
+            try:
+                balance = self._accounts.balance(ask.account, meter, ask.time_us)
+            except NotLoaded:
+                return None
+            if balance.room < 0:
+                return None
+            if (meter, balance.span[0], "") not in rows:
+                return None
+            charged.append((balance, amount))
+        return charged
+
+    # -- one by one -----------------------------------------------------------
+
+    async def _admit_carefully(self, ask: Ask, shared: SharedAccount) -> Hold | Refusal:
+        """Rate limits first, then everything else; they are given back if that refuses."""
+        own = self._places.own(ask)
+        if own.bodies:
+            reply = await own.take(ask.event_id)
+            tell_counters(own.counters, reply[1])
+            if not reply[0]:
+                return refusal_by(own.counters, ask.time_us)
+        try:
+            decision = await shared.admit(ask, own.counters)
+        except BaseException:
+            own.untake(ask.event_id)
+            raise
+        if isinstance(decision, Refusal):
+            own.untake(ask.event_id)
+            return decision
+        gauges = own.gauges
+        if gauges:
+            self._gauges[ask.event_id] = gauges
+        return decision
+
+
+def _too_late(take: Take, asks: list[Ask]) -> None:
+    """Requests were let in when nobody waited for that any more."""
+    form = take.form
+    posts = form.shared.posts
+    for ask in asks:
+        posts.tell(Ended(ask.event_id, 0, 0, None, [], stake=take.stake, form=form))
+    if form.bodies:
+        ids = [ask.event_id for ask in asks]
+        form.shared.link.tell(["untake", ids, form.bodies], form.keys[1:])

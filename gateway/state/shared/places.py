@@ -1,0 +1,101 @@
+"""Where the limits of a request are counted.
+
+An account's own are in its group, where one call of the script takes them with all else.
+Those of all callers, of a route or of an address are shared by accounts of many groups,
+and are in a group that their key says (apart.py takes them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from gateway.core.limits import Counter, RateLimit
+from gateway.state.base import Ask
+from gateway.state.memory import subject_of
+from gateway.state.shared.groups import Group, place_of
+from gateway.state.shared.limits import limit_body
+from gateway.state.shared.link import Reply
+
+
+def is_of_account(limit: RateLimit, ask: Ask) -> bool:
+    """Whether nobody but this account's requests count for a limit."""
+    if limit.subject == "key":
+        return bool(ask.key_id)  # without one it is the address that counts
+    return limit.subject in ("account", "user", "project")
+
+
+class Place:
+    """A group, and a request's limits that are counted there."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.counters: list[Counter] = []
+        self.bodies: list[list[Any]] = []  # the limits as the script takes them
+        self.keys: list[str] = []
+
+    def add(self, counter: Counter, ask: Ask) -> None:
+        limit = counter.limit
+        key = f"{self.group.tag}l:{limit.id}:{subject_of(limit, ask)}"
+        self.counters.append(counter)
+        self.bodies.append(limit_body(limit, key))
+        self.keys.append(key)
+
+    @property
+    def gauges(self) -> list[str]:
+        """Keys of limits of requests in flight."""
+        return [body[1] for body in self.bodies if body[0] == "c"]
+
+    def take(self, id_: str) -> Awaitable[Reply]:
+        """Whether all fit and are taken, and what they stand at. Raises StateUnavailable.
+
+        They are given back where nobody waits for that any more.
+        """
+
+        def late(reply: Reply) -> None:
+            if reply[0]:
+                self.untake(id_)
+
+        return self.group.link.ask(["limits", id_, self.bodies], tuple(self.keys), late)
+
+    def untake(self, id_: str) -> None:
+        if self.bodies:
+            self.group.link.tell(["untake", [id_], self.bodies], tuple(self.keys))
+
+
+class Places:
+    """Of all limits. `counter` gives what is known here of one that counts a request."""
+
+    def __init__(
+        self, groups: Sequence[Group], counter: Callable[[RateLimit, Ask], Counter]
+    ) -> None:
+        self._groups = groups
+        self._counter = counter
+
+    def group_of(self, name: str) -> Group:
+        """Of an account, or of a limit that several accounts share."""
+        return self._groups[place_of(name, len(self._groups))]
+
+    def own(self, ask: Ask) -> Place:
+        """The account's group, with the limits that are counted there."""
+        own = Place(self.group_of(ask.account.account.id))
+        for limit in ask.limits:
+            if self._group(limit, ask, own.group) is own.group:
+                own.add(self._counter(limit, ask), ask)
+        return own
+
+    def apart(self, ask: Ask) -> list[Place]:
+        """Other groups that count limits of this request."""
+        own = self.group_of(ask.account.account.id)
+        places: dict[str, Place] = {}
+        for limit in ask.limits:
+            group = self._group(limit, ask, own)
+            if group is not own:
+                place = places.setdefault(group.tag, Place(group))
+                place.add(self._counter(limit, ask), ask)
+        return list(places.values())
+
+    def _group(self, limit: RateLimit, ask: Ask, own: Group) -> Group:
+        if len(self._groups) == 1 or is_of_account(limit, ask):
+            return own
+        return self.group_of(f"{limit.id}:{subject_of(limit, ask)}")
