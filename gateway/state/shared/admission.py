@@ -19,6 +19,8 @@ from gateway.state.base import AccountState, Ask, Hold
 from gateway.state.careful import decide
 from gateway.state.memory import subject_of
 from gateway.state.shared.account import SharedAccount
+from gateway.state.shared.apart import Apart
+from gateway.state.shared.in_flight import InFlight
 from gateway.state.shared.limits import refusal_by, tell_counters
 from gateway.state.shared.link import Overtaken
 from gateway.state.shared.places import Places
@@ -30,20 +32,21 @@ TRIES = 20  # each was overtaken by another process
 
 
 class Admission:
-    """Of all accounts. `gauges` is told the keys of limits of requests in flight, by hold."""
+    """Of all accounts."""
 
     def __init__(
         self,
         shared: Callable[[AccountState], SharedAccount],
         accounts: Accounts,
         places: Places,
-        gauges: dict[str, list[str]],
+        in_flight: InFlight,
     ) -> None:
+        """`in_flight` is told what is to be given back when a request ends."""
         self._shared = shared
         self._accounts = accounts
         self._open = accounts.holds
         self._places = places
-        self._gauges = gauges
+        self._in_flight = in_flight
 
     async def admit(self, ask: Ask) -> Hold | Refusal:
         """By all limits of the account's group. Raises StateUnavailable."""
@@ -80,8 +83,30 @@ class Admission:
         state.touched_us = ask.time_us
         form.shared.own[ask.event_id] = hold
         if form.gauges:
-            self._gauges[ask.event_id] = form.gauges
+            self._in_flight.gauges[ask.event_id] = form.gauges
         return hold
+
+    async def admit_apart(self, ask: Ask, allows: bool) -> Hold | Refusal:
+        """First by limits that other groups count; they are given back if the account refuses.
+
+        `allows`: where such a group is away, what is known here of its limits decides.
+        """
+        apart = Apart(ask, self._places.apart(ask))
+        if not apart.places:
+            return await self.admit(ask)
+        try:
+            fits = await apart.take(allows)
+            decision = await self.admit(ask) if fits else None
+        except BaseException:
+            apart.give_back()
+            raise
+        if not isinstance(decision, Hold):
+            apart.give_back()
+            return apart.refusal() if decision is None else apart.told_in(decision)
+        decision.counters = self._places.counters(ask)
+        if apart.has_gauges:
+            self._in_flight.apart[ask.event_id] = apart
+        return decision
 
     # -- forms ----------------------------------------------------------------
 
@@ -145,7 +170,7 @@ class Admission:
             return decision
         gauges = own.gauges
         if gauges:
-            self._gauges[ask.event_id] = gauges
+            self._in_flight.gauges[ask.event_id] = gauges
         return decision
 
 

@@ -76,6 +76,10 @@ class Places:
         """Of an account, or of a limit that several accounts share."""
         return self._groups[place_of(name, len(self._groups))]
 
+    def counters(self, ask: Ask) -> list[Counter]:
+        """Of all limits of a request, in their order."""
+        return [self._counter(limit, ask) for limit in ask.limits]
+
     def own(self, ask: Ask) -> Place:
         """The account's group, with the limits that are counted there."""
         own = Place(self.group_of(ask.account.account.id))

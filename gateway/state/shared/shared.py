@@ -19,7 +19,6 @@ import orjson
 
 from gateway.core.book import Book
 from gateway.core.ledger import Balance
-from gateway.core.limits import Concurrency
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry
@@ -28,9 +27,9 @@ from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, 
 from gateway.state.memory import MemoryState
 from gateway.state.shared.account import SharedAccount
 from gateway.state.shared.admission import Admission
-from gateway.state.shared.apart import Apart
 from gateway.state.shared.document import LEASE_US, stake_field
 from gateway.state.shared.groups import Group
+from gateway.state.shared.in_flight import NO_GAUGES, InFlight
 from gateway.state.shared.link import Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
 from gateway.state.shared.places import Places
@@ -47,7 +46,6 @@ from gateway.state.shared.source import SharedSource
 from gateway.state.shared.stake import Stake, StakeHold
 from gateway.state.spending import Spending
 
-NO_GAUGES: list[str] = []
 FRESH_S = 0.2  # what is told of an account may be so old
 
 
@@ -65,11 +63,10 @@ class SharedState(MemoryState):
         self.groups = groups
         self._owner = owner
         self._outside = outside
-        self._gauges: dict[str, list[str]] = {}  # by hold, where there are any
-        self._apart: dict[str, Apart] = {}  # the same of those in other groups
         self._local: set[str] = set()  # holds that the server does not know
         self._places = Places(groups, self._counter)
-        self._admission = Admission(self.shared, self._accounts, self._places, self._gauges)
+        self._in_flight = InFlight()
+        self._admission = Admission(self.shared, self._accounts, self._places, self._in_flight)
         self.allows = True  # what to do while the server is away
 
     def use(self, book: Book) -> None:
@@ -97,7 +94,7 @@ class SharedState(MemoryState):
         """Reserve everything the request needs, or nothing. Raises StateUnavailable."""
         try:
             if len(self.groups) > 1:
-                return await self._admit_apart(ask)
+                return await self._admission.admit_apart(ask, self.allows)
             return await self._admission.admit(ask)
         except StateUnavailable as error:
             if not self.allows or isinstance(error, Overtaken):
@@ -116,25 +113,6 @@ class SharedState(MemoryState):
                 decision.gauges = []  # given back as those of the others are
                 self._local.add(ask.event_id)
             return decision
-
-    async def _admit_apart(self, ask: Ask) -> Hold | Refusal:
-        """First the limits that other groups have; they are given back if the account refuses."""
-        apart = Apart(ask, self._places.apart(ask))
-        if not apart.places:
-            return await self._admission.admit(ask)
-        try:
-            fits = await apart.take(self.allows)
-            decision = await self._admission.admit(ask) if fits else None
-        except BaseException:
-            apart.give_back()
-            raise
-        if not isinstance(decision, Hold):
-            apart.give_back()
-            return apart.refusal() if decision is None else apart.told_in(decision)
-        decision.counters = [self._counter(limit, ask) for limit in ask.limits]
-        if apart.has_gauges:
-            self._apart[ask.event_id] = apart
-        return decision
 
     # -- what is told ---------------------------------------------------------
 
@@ -204,7 +182,7 @@ class SharedState(MemoryState):
         if isinstance(hold, StakeHold):
             shared = hold.form.shared
             if hold not in shared.posted and hold not in shared.spent:
-                gauges = self._let_go(hold, id_) if hold.form.gauges else NO_GAUGES
+                gauges = self._in_flight.let_go(hold, id_) if hold.form.gauges else NO_GAUGES
                 shared.own.pop(id_, None)
                 self._settle_copy(hold, settlement)
                 is_as_held = settlement.amounts is None and settlement.moves is None
@@ -213,7 +191,7 @@ class SharedState(MemoryState):
                 shared.posts.tell(Ended(id_, seq, time_us, used, gauges, *own))
                 return
         shared = self.shared(hold.account)
-        gauges = self._let_go(hold, id_)
+        gauges = self._in_flight.let_go(hold, id_)
         if hold in shared.posted:
             shared.posted.discard(hold)
             hold.is_open, hold.ask = False, None
@@ -247,7 +225,7 @@ class SharedState(MemoryState):
         assert hold.ask is not None
         shared = self.shared(hold.account)
         id_ = hold.ask.event_id
-        gauges = self._let_go(hold, id_)
+        gauges = self._in_flight.let_go(hold, id_)
         is_local = id_ in self._local
         self._local.discard(id_)
         if self.is_plain(hold) or is_local:
@@ -264,16 +242,6 @@ class SharedState(MemoryState):
                 limits = [["c", key] for key in gauges]
                 shared.link.tell(["untake", [id_], limits], tuple(gauges))
 
-    def _let_go(self, hold: Hold, hold_id: str) -> list[str]:
-        """The keys of the limits of requests in flight that count this one no more."""
-        for counter in hold.counters:
-            if isinstance(counter, Concurrency):
-                counter.in_flight = max(0, counter.in_flight - 1)
-        apart = self._apart.pop(hold_id, None)
-        if apart is not None:
-            apart.let_go()
-        return self._gauges.pop(hold_id, [])
-
     def renew(self, before_us: int) -> None:
         """Tell that requests that were admitted before an instant go on."""
         stakes: set[Stake] = set()
@@ -284,9 +252,7 @@ class SharedState(MemoryState):
             shared = self.shared(hold.account)
             if ask.event_id not in shared.own:
                 continue
-            if ask.event_id in self._apart:
-                self._apart[ask.event_id].renew()
-            gauges = [(key, ask.event_id) for key in self._gauges.get(ask.event_id, ())]
+            gauges = [(key, ask.event_id) for key in self._in_flight.renew(ask.event_id)]
             field = f"o|{ask.event_id}"
             if isinstance(hold, StakeHold):
                 if hold.stake in stakes and not gauges:
