@@ -105,6 +105,11 @@ class SharedAccount:
         """The document is read before anything is decided."""
         self.is_current = False
 
+    def forget(self) -> None:
+        """Its terms may have changed: the store is asked anew, too."""
+        self.kept.clear()
+        self.outdate()
+
     # -- jobs -----------------------------------------------------------------
 
     async def admit(self, ask: Ask, counters: list[Counter]) -> Hold | Refusal:

@@ -1,9 +1,9 @@
 """Hot state that several processes share through Redis or Valkey.
 
 Question: as in gateway/state/base.py, of all processes together. Where one number decides,
-the script decides, in the same call for all limits of an account (run.lua: hold); where
+the script decides, in the same call for all limits of an account (run.lua: take); where
 more than one does, this process decides on what it knows and writes it only if nobody
-else has been faster (account.py). What is live here is a copy, for the answer's headers
+else has been faster (admission.py). What is live here is a copy, for the answer's headers
 and for the time when the server is away.
 """
 
@@ -294,8 +294,7 @@ class SharedState(MemoryState):
         """The account was changed elsewhere: its terms are read before the next decision."""
         shared = self._shared.get(account_id)
         if shared is not None:
-            shared.is_current = False
-            shared.kept.clear()
+            shared.forget()
 
     def outdate_all(self) -> None:
         """Anything was changed elsewhere."""

@@ -33,8 +33,7 @@ class SharedSource:
         """Everything may have changed."""
         self._plans = None
         for shared in self._accounts.values():
-            shared.kept.clear()
-            shared.is_current = False
+            shared.forget()
 
     def _keep(self, account_id: str, what: str, read: Callable[[str], T]) -> T:
         shared = self._accounts.get(account_id)
