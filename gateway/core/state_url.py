@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 Kind = Literal["single", "sentinel", "cluster"]
 
 _KINDS: dict[str, Kind] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
 _PORTS: dict[Kind, int] = {"single": 6379, "sentinel": 26379, "cluster": 6379}
+_URL = re.compile(r"([A-Za-z+]+)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _DATABASE = re.compile(r"[0-9]{1,5}")
 
@@ -62,18 +63,17 @@ class StateUrl:
 
 def read_state_url(value: str) -> StateUrl:
     """Raises WrongUrl."""
-    try:
-        parts = urlsplit(value)
-    except ValueError as exc:
-        raise WrongUrl("one that cannot be read", str(exc)) from None
-    scheme, _, kind_name = parts.scheme.partition("+")
+    # Several hosts are no URL to a library: some take brackets among commas for a mistake.
+    match = _URL.fullmatch(value)
+    name = match[1].lower() if match else ""
+    scheme, _, kind_name = name.partition("+")
     kind = _KINDS.get(kind_name)
-    if scheme not in ("redis", "rediss") or kind is None:
-        raise WrongUrl(f"one that begins with {parts.scheme[:20]!r}")
-    user, at, hosts = parts.netloc.rpartition("@")
+    if match is None or scheme not in ("redis", "rediss") or kind is None:
+        raise WrongUrl(f"one that begins with {name[:20]!r}")
+    user, at, hosts = match[2].rpartition("@")
     found = _hosts(kind, hosts)
-    service, database = _path(kind, parts.path)
-    options, query = _options(kind, scheme == "rediss", parts.query)
+    service, database = _path(kind, match[3])
+    options, query = _options(kind, scheme == "rediss", match[4] or "")
     return StateUrl(
         *(kind, scheme == "rediss", found, user + at),
         *(service, database, options, query),

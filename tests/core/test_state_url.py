@@ -55,7 +55,7 @@ def test_the_service_and_what_is_for_sentinels_alone() -> None:
         ("redis+other://h", "one that begins with 'redis+other'"),
         ("rediss", "one that begins with ''"),
         ("redis://", "one without a host"),
-        ("redis://[::1", "one that cannot be read"),
+        ("redis://[::1", "a host or port that cannot be read"),
         ("redis://a,b", "several hosts"),
         ("redis+cluster://a,,b", "a host or port that cannot be read"),
         ("redis+cluster://a:0", "a host or port that cannot be read"),

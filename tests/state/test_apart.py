@@ -98,6 +98,11 @@ def test_what_is_in_flight_is_let_go_at_its_end(fleet: ClusterFleet) -> None:
     fleet.hot.settle(hold, fleet.hot.settlement(hold, (("coins", 1),), ()))
     for process in fleet.processes:
         fleet.hot.drain(process)
+    second = ask(fleet, 0, limit)  # the first one goes the careful way, this one does not
+    assert isinstance(second, Hold)
+    fleet.hot.settle(second, fleet.hot.settlement(second, (), ()))
+    for process in fleet.processes:
+        fleet.hot.drain(process)
     assert codes(fleet, 2, 0, limit) == ["", "concurrency_limited"]
 
 

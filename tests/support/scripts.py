@@ -54,6 +54,7 @@ class Gate:
     def __init__(self, before: bytes = b"", after: bytes = b"") -> None:
         self.reached = threading.Event()
         self._open = threading.Event()
+        self.sent = threading.Event()
         self._before, self._after = before, after
 
     def __call__(self, wire: Wire) -> None:
@@ -65,6 +66,7 @@ class Gate:
                 wire.close()
                 return
         wire.send(self._after or OK + b"Content-Length: 8\r\n\r\nrecorded")
+        self.sent.set()
 
     def open(self) -> None:
         self._open.set()

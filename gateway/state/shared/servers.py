@@ -86,21 +86,20 @@ class RedisServer:
             raise _Another("another server process answers now")
 
     async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
-        async with self._lock:
-            try:
-                # Somebody else's call may have found that out.
-                if self._ran_on not in ("", self._process):
-                    raise _Another("another server process answers now")
-                async with asyncio.timeout(self._timeout_s):
-                    reply: Reply = await self._evaluate(SCRIPT, keys, arguments)
-                return reply
-            except _Another as error:
-                raise Restarted(str(error)) from error
-            except _ERRORS as error:
-                await self._hang_up(error)
-                raise _unavailable(error) from error
-            finally:
-                self._ran_on = self._process
+        reply: Reply = await self._call(lambda: self._run(keys, arguments))
+        return reply
+
+    async def _run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
+        try:
+            # Somebody else's call may have found that out.
+            if self._ran_on not in ("", self._process):
+                raise _Another("another server process answers now")
+            reply: Reply = await self._evaluate(SCRIPT, keys, arguments)
+            return reply
+        except _Another as error:
+            raise Restarted(str(error)) from error
+        finally:
+            self._ran_on = self._process
 
     async def script(self, text: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         return await self._call(lambda: self._evaluate(text, keys, arguments))
@@ -124,7 +123,7 @@ class RedisServer:
                 return
 
     async def close(self) -> None:
-        await self._hang_up(None)
+        await self._hang_up()
         await self._redis.aclose()
         if self._sentinel is not None:
             await self._sentinel.aclose()
@@ -132,23 +131,28 @@ class RedisServer:
     # -- one call after the other ---------------------------------------------
 
     async def _call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        async with self._lock:
-            try:
-                async with asyncio.timeout(self._timeout_s):
+        """The timeout is of all of it: who has the connection may be waiting for its own."""
+        try:
+            async with asyncio.timeout(self._timeout_s), self._lock:
+                try:
                     return await work()
-            except _ERRORS as error:
-                await self._hang_up(error)
-                raise _unavailable(error) from error
+                except (ResponseError, Restarted):
+                    raise
+                except BaseException:
+                    # A reply may yet come, and nobody may take it for that of another call.
+                    await self._hang_up()
+                    raise
+        except _ERRORS as error:
+            raise _unavailable(error) from error
 
     async def _connect(self) -> Any:
         if self._connection is None:
             self._connection = await self._redis.connection_pool.get_connection()
         return self._connection
 
-    async def _hang_up(self, error: Exception | None) -> None:
-        """A reply may yet come, and nobody may take it for that of another call."""
-        if self._connection is not None and not isinstance(error, ResponseError):
-            connection, self._connection = self._connection, None
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             await connection.disconnect(nowait=True)
             await self._redis.connection_pool.release(connection)
 

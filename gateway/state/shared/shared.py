@@ -182,7 +182,8 @@ class SharedState(MemoryState):
         if isinstance(hold, StakeHold):
             shared = hold.form.shared
             if hold not in shared.posted and hold not in shared.spent:
-                gauges = self._in_flight.let_go(hold, id_) if hold.form.gauges else NO_GAUGES
+                is_in_flight = hold.form.gauges or self._in_flight.apart
+                gauges = self._in_flight.let_go(hold, id_) if is_in_flight else NO_GAUGES
                 shared.own.pop(id_, None)
                 self._settle_copy(hold, settlement)
                 is_as_held = settlement.amounts is None and settlement.moves is None
