@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
-.PHONY: help demo check test chaos acceptance lint format bench clean
+.PHONY: help demo check test test-units test-servers chaos acceptance lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,11 +32,19 @@ demo: $(INSTALLED)
 check: $(INSTALLED)
 	@$(BIN)/tallygate check $(CONFIG)
 
+# Two halves at once: the one with servers waits much, the other one counts much.
 test: lint
+	@echo "two halves at once; each is printed when it is done, in some ten minutes"
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-units test-servers
+
+test-units: $(INSTALLED_TEST)
+	$(BIN)/pytest --slow --ignore tests/e2e --ignore tests/chaos
+
+test-servers: $(INSTALLED_TEST)
+	$(BIN)/pytest --slow tests/e2e tests/chaos
 	$(BIN)/pytest --quiet --store postgres tests/api
 	$(BIN)/pytest --quiet --store fleet tests/api
 	$(BIN)/pytest --quiet --store cluster tests/api
-	$(BIN)/pytest --slow
 
 chaos: $(INSTALLED_TEST)
 	$(BIN)/pytest --chaos-long tests/chaos
