@@ -118,6 +118,7 @@ class Fleet:
         ]
         for group in groups:
             group.link.before = self._record
+            group.link.on_abandoned = self._abandoned
             if now_us is None:
                 group.link.on_time = self._note_time
         self.state = SharedState(store, groups, journal_id, self)
@@ -125,6 +126,9 @@ class Fleet:
         self._chores: list[asyncio.Task[None]] = []
         self._seen: set[int] = set()  # the last numbers of the audit log
         self._marked = -1  # the journal's record that all groups have
+
+    def _abandoned(self, why: str) -> None:
+        self._gateway.log("state_batch_abandoned", level="error", error=why)
 
     def _record(self) -> None:
         """Nothing is told of that the journal would not know after a crash."""
@@ -147,7 +151,8 @@ class Fleet:
         for group in self.state.groups:
             group.link.start()
         loop = asyncio.get_running_loop()
-        self._chores = [loop.create_task(self._beat(barrier)) for barrier in self._barriers]
+        beats = zip(self._barriers, self.state.groups, strict=True)
+        self._chores = [loop.create_task(self._beat(*each)) for each in beats]
         await self._post_again()
         # So that the first request finds a state that is begun.
         await asyncio.gather(*[self._look_at(group) for group in self.state.groups])
@@ -363,11 +368,12 @@ class Fleet:
             with suppress(StateUnavailable):
                 await self._mark_posted()
 
-    async def _beat(self, barrier: Barrier) -> None:
+    async def _beat(self, barrier: Barrier, group: Group) -> None:
         """One for each group: a server that hangs keeps nobody from the others."""
         while True:
             try:
-                await barrier.beat()
+                if not await barrier.beat():
+                    await _reached(group)  # which finds that it is to be begun anew
                 await asyncio.sleep(BEAT_S)
             except StateUnavailable:
                 await asyncio.sleep(LOOK_S)  # others may wait for this one at its next server

@@ -24,12 +24,12 @@ async def test_a_copy_of_an_earlier_batch_does_nothing_more() -> None:
     heads = (f"{TAG}epoch", f"{TAG}reply", f"{TAG}posted", LIMIT[1])
     await redis.command("SET", heads[0], "1")
     body = orjson.dumps([["limits", "a", [LIMIT]]])
-    first = await redis.run(heads, ("1", 1, body, 0))
-    assert await redis.run(heads, ("1", 1, body, 0)) == first
-    second = await redis.run(heads, ("1", 2, body, 0))
+    first = await redis.run(heads, ("1", 1, body, 0, 0))
+    assert await redis.run(heads, ("1", 1, body, 0, 0)) == first
+    second = await redis.run(heads, ("1", 2, body, 0, 0))
     assert second[1][0][1][1] == 2
-    assert await redis.run(heads, ("1", 1, body, 0)) == [-1, b"1"]
-    third = await redis.run(heads, ("1", 3, body, 0))
+    assert await redis.run(heads, ("1", 1, body, 0, 0)) == [-1, b"1"]
+    third = await redis.run(heads, ("1", 3, body, 0, 0))
     assert third[1][0][1][1] == 3
     await redis.close()
 

@@ -41,7 +41,7 @@ from gateway.state.shared.groups import Group
 from gateway.state.shared.jobs import Job, Jobs
 from gateway.state.shared.link import Reply
 from gateway.state.shared.outside import Outside
-from gateway.state.shared.posts import Ended, Posts
+from gateway.state.shared.posts import AS_IT_SAYS, Ended, Posts
 from gateway.state.shared.reader import Reader
 from gateway.state.shared.replay import replay
 from gateway.state.shared.stake import Form, Stake, StakeHold, waiting_body
@@ -147,8 +147,13 @@ class SharedAccount:
             draft.forget(hold, ask.event_id)
 
         released = self._jobs.put(run)
-        released.add_done_callback(lambda _: self.own.pop(ask.event_id, None))
+        released.add_done_callback(lambda done: self._released(ask.event_id, done))
         hold.is_open, hold.ask = False, None
+
+    def _released(self, hold_id: str, done: asyncio.Future[Any]) -> None:
+        self.own.pop(hold_id, None)
+        if done.cancelled() or done.exception() is not None:
+            self.posts.tell(Ended(hold_id, 0, 0, [], [], AS_IT_SAYS))
 
     def take_back(self, entry: LedgerEntry) -> asyncio.Future[Any]:
         """Let an entry count in advance, if what it takes is free then."""
@@ -198,7 +203,7 @@ class SharedAccount:
         """What was written is held for requests that were told no."""
         if reply[0] == 1:
             for hold_id in ids:
-                self.posts.tell(Ended(hold_id, 0, 0, [], []))
+                self.posts.tell(Ended(hold_id, 0, 0, [], [], AS_IT_SAYS))
 
     async def _read(self) -> None:
         """Make the copy anew from the document."""
@@ -212,7 +217,9 @@ class SharedAccount:
         now_us = self.now_us
         reader = self._reader
         document.records = await reader.records_of_those_there(document, self.own, now_us)
-        document.stakes = reader.stakes_of_those_there(document, self.stake.life, now_us)
+        lives = {hold.stake.life for hold in self.own.values() if isinstance(hold, StakeHold)}
+        lives.add(self.stake.life)
+        document.stakes = reader.stakes_of_those_there(document, lives, now_us)
         self.over = {k for k, (ends_us, _) in document.entries.items() if ends_us < now_us}
         self.document = document
         replay(self._accounts, self.state, document, self.own, now_us)
@@ -288,6 +295,8 @@ class SharedAccount:
         if staked:
             self.renew_stake()
             found.append(waiting_body(staked, self.stake))
+            self.stake.is_told = True
+            self.renew_stake()  # nothing is added to it, so who ends may always give back to it
         return found
 
     def renew_stake(self) -> None:

@@ -72,7 +72,9 @@ class Admission:
             elif found == LET_GO:
                 if shared.stake is take.stake:
                     shared.renew_stake()
-            elif found != OVER:  # the document knows more, or is not there
+            elif found == OVER:  # the request came before the end
+                return await self._admit_carefully(ask, shared)
+            else:  # the document knows more, or is not there
                 shared.is_current = False
         raise Overtaken("other processes were faster each time")
 

@@ -24,6 +24,33 @@ BEAT_S = 0.3
 REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
 
 
+# Whose it is to begin anew, and from now on nothing is done; false where it is another's.
+_CLAIM = """
+local found = redis.call('GET', KEYS[1])
+if found and found ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2])
+return 1
+"""
+_IS_MINE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+_BEGIN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[1])
+return 1
+"""
+
+
 class Here(Protocol):
     """What is asked of this gateway (gateway/fleet.py)."""
 
@@ -53,38 +80,41 @@ class Barrier:
         self._agreement = agreement
         self._members = Members(server, tag, journal_id)
         self._told = ""  # the last beginning that this gateway has told what it knows
+        self._known = ""  # the one that was found last
         self._mine = ""  # the one that it began itself, and has not ended yet
 
     async def epoch(self, found: str) -> str:
         """The server's; or a new one, begun when all gateways have told what they know."""
         await self._agreement.reach(lost="" if found else self._tag)
         process = await self._server.process()
+        if self._is_strange(found):
+            found = ""
         while not found.startswith(f"{process}."):
             if await self._is_mine_to_begin(process):
                 await self._begin(self._mine)
             await asyncio.sleep(LOOK_S)
             found = (await self._server.command("GET", f"{self._tag}epoch") or b"").decode()
+            if self._is_strange(found):
+                found = ""
+        self._known = found
         return found
 
     async def _is_mine_to_begin(self, process: str) -> bool:
         """One does it at a time; who was kept from ending it goes on."""
         if not self._mine.startswith(f"{process}."):
             self._mine = f"{process}.{secrets.token_hex(8)}"
-        words = (f"{self._tag}rebuild", self._mine, "NX", "PX", REBUILD_MS)
-        if await self._server.command("SET", *words):
-            return True
-        found = await self._server.command("GET", f"{self._tag}rebuild")
-        return bool(found == self._mine.encode())
+        keys = (f"{self._tag}rebuild", f"{self._tag}epoch")
+        return bool(await self._server.script(_CLAIM, keys, (self._mine, REBUILD_MS)))
 
     async def _begin(self, mine: str) -> None:
-        command = self._server.command
-        await command("DEL", f"{self._tag}epoch")
         missing = await self._gather(mine)
+        keys = (f"{self._tag}rebuild", f"{self._tag}epoch")
+        if not await self._server.script(_IS_MINE, keys, (mine, REBUILD_MS)):
+            return  # it took too long, and another gateway begins, or has begun
         await self._server.remove(f"{self._tag}a:*")
         self._mine = ""  # no epoch has the name of an earlier one
-        await command("SET", f"{self._tag}epoch", mine)
-        await command("DEL", f"{self._tag}rebuild")
-        self._here.begun(self._tag, mine, missing)
+        if await self._server.script(_BEGIN, keys, (mine,)):
+            self._here.begun(self._tag, mine, missing)
 
     async def _gather(self, rebuild: str) -> list[str]:
         """Wait for every gateway that is there; those that did not answer."""
@@ -111,11 +141,19 @@ class Barrier:
         await command("EXPIRE", f"{self._tag}told:{rebuild}", 60)
         self._told = rebuild
 
-    async def beat(self) -> None:
-        """Say that this gateway is there, and answer to one that begins anew."""
-        rebuild = await self._members.beat()
+    async def beat(self) -> bool:
+        """Say that this gateway is there, and answer to one that begins anew.
+
+        False where one has begun without this gateway.
+        """
+        rebuild, epoch = await self._members.beat()
         if rebuild and rebuild != self._told:
             await self._tell(rebuild)
+        return not self._is_strange(epoch)
+
+    def _is_strange(self, epoch: str) -> bool:
+        """Whether it was begun without what is here: told, posted, and not shipped."""
+        return bool(epoch and self._known) and epoch not in (self._known, self._told)
 
     async def leave(self) -> None:
         """Nobody has to wait for this gateway any more."""

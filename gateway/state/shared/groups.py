@@ -75,18 +75,19 @@ class Members:
         self._server = server
         self._key = f"{tag}members"
         self._rebuild = f"{tag}rebuild"
+        self._epoch = f"{tag}epoch"
         self._journal_id = journal_id
         self._beat_s = 0  # the last one, on the server's clock
         self._gap = (0, 0)  # the last one before none was heard, and until when that counts
 
-    async def beat(self) -> str:
-        """Say that this gateway is there; the beginning that others wait for, or ""."""
-        keys = (self._key, self._rebuild)
-        now_s, rebuild = await self._server.script(_BEAT, keys, (self._journal_id,))
+    async def beat(self) -> tuple[str, str]:
+        """Say that this gateway is there; the beginning that others wait for, and the epoch."""
+        keys = (self._key, self._rebuild, self._epoch)
+        now_s, rebuild, epoch = await self._server.script(_BEAT, keys, (self._journal_id,))
         before_s, self._beat_s = self._beat_s, int(now_s)
         if before_s and self._beat_s - before_s >= MEMBER_S:
             self._gap = (before_s, self._beat_s + GAP_KEPT_S)
-        return str(rebuild.decode())
+        return rebuild.decode(), epoch.decode()
 
     async def leave(self) -> None:
         """Nobody has to wait for this gateway any more."""
@@ -112,7 +113,7 @@ class Members:
 _BEAT = """
 local now = redis.call('TIME')[1]
 redis.call('HSET', KEYS[1], ARGV[1], now)
-return {now, redis.call('GET', KEYS[2]) or ''}
+return {now, redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[3]) or ''}
 """
 
 

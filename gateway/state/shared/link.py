@@ -40,6 +40,10 @@ class Restarted(StateUnavailable):
     """Another process of the server answers now. Told once; nothing was done."""
 
 
+class Broken(StateUnavailable):
+    """The script cannot do this batch, and may have done some of it."""
+
+
 class EpochLost(Exception):
     """Nothing was done: the group is not what it was. `found` is its epoch, "" for none."""
 
@@ -164,10 +168,13 @@ class Link:
         self._now_us = now_us or (lambda: 0)
         self._queue: deque[Step] = deque()
         self._sent: list[Step] = []
+        self._back: list[Step] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failure = ""  # why the server is away; "" while it is not
         self.failed_s = 0.0
+        self.on_abandoned: Callable[[str], None] = lambda why: None  # a batch that cannot be done
+        self.behind = 0  # accounts of which something that was told waits for a document
         self.dropped = 0  # steps that were told and could not be kept
         self._made_up = 0  # of those
         # Called before each batch: what it tells of has to be recorded first.
@@ -229,8 +236,7 @@ class Link:
 
     def put_back(self, steps: Iterable[Step]) -> None:
         """Steps that are to go before all that wait, in their order."""
-        self._queue.extendleft(reversed(list(steps)))
-        self._wake.set()
+        self._back += steps
 
     def distrust(self) -> None:
         """What was told before may not be known there: the group is to be begun anew."""
@@ -243,7 +249,10 @@ class Link:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                await self._send()
+                try:
+                    await self._send()
+                except Exception as error:  # a fault of ours: nobody else is to wait for it
+                    self._abandon(f"{type(error).__name__}: {error}")
 
     async def _send(self) -> None:
         """Send what there is, until it is done."""
@@ -264,6 +273,9 @@ class Link:
             except Restarted:
                 self._epoch = ""
                 continue
+            except Broken as error:
+                self._abandon(str(error))
+                return
             except StateUnavailable as error:
                 if not is_again:
                     # A connection that was kept tells of a restart only when it is used.
@@ -282,9 +294,12 @@ class Link:
         self._sent = []
         for step, reply in zip(steps, replies, strict=True):
             step.done(reply)
+        self._queue.extendleft(reversed(self._back))
+        self._back = []
+        self._wake.set()
 
     async def _call(self, keys: list[str], body: bytes) -> tuple[int, list[Reply]]:
-        arguments = (self._epoch, self._batch, body, self._now_us())
+        arguments = (self._epoch, self._batch, body, self._now_us(), self.behind)
         reply = await self._server.run((*self._heads, *keys), arguments)
         if reply[0] == -1:
             raise EpochLost(reply[1].decode())
@@ -306,6 +321,15 @@ class Link:
         except (StateUnavailable, TimeoutError) as error:
             self._fail(str(error) or "the state could not be begun anew in time")
             await asyncio.sleep(RETRY_S)
+
+    def _abandon(self, failure: str) -> None:
+        """A batch cannot be done: what it told is made up for from the store."""
+        error = StateUnavailable(failure)
+        for step in self._sent:
+            step.fail(error)
+        self._sent = []
+        self.on_abandoned(failure)
+        self.distrust()
 
     def _fail(self, failure: str) -> None:
         """Whoever waits hears that the server is away."""

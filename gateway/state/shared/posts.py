@@ -180,7 +180,7 @@ class Posts:
     def tell(self, ended: Ended) -> None:
         give = self._open
         if self._waiting:
-            self._waiting.append(_alone(ended))
+            self._waiting.append(ended)  # its stake counts it, so none of that name begins
         elif give is not None and not give.is_sent and self._link.may_join:
             give.ended.append(ended)
         else:
@@ -210,10 +210,10 @@ class Posts:
         self._waiting += map(_alone, all_ended)
         give = self._open
         if give is not None and not give.is_sent:
-            self._waiting += map(_alone, give.ended)
+            self._waiting += give.ended
             give.ended = []
-        self._waiting = [ended for ended in self._waiting if ended.seq]
         if self._waiting and is_first:
+            self._link.behind += 1
             self._send_later()
 
     def _send_later(self) -> None:
@@ -222,6 +222,7 @@ class Posts:
                 asyncio.get_running_loop().call_later(AGAIN_S, self._send_later)
                 return
             waiting, self._waiting = self._waiting, []
+            self._link.behind -= 1
             self._put(waiting)
 
         self._refresh().add_done_callback(again)
@@ -234,6 +235,10 @@ def body_again(key: str, journal: str, hold_id: str, seq: int, used: Parts) -> l
 
 
 def _alone(ended: Ended) -> Ended:
-    """Without what was held, which is gone with the document."""
-    used = ended.form.used if ended.used is None and ended.form is not None else ended.used
-    return ended._replace(used=used, held=NOTHING, stake=None, form=None)
+    """What was held is gone with the document, but for what waits for the next one."""
+    if ended.stake is not None and ended.stake.is_told:
+        return ended
+    used = ended.used
+    if used is None and ended.form is not None:
+        used = ended.form.used if ended.seq else NOTHING
+    return ended._replace(used=used or NOTHING, held=AS_IT_SAYS, stake=None, form=None)

@@ -52,12 +52,16 @@ class Reader:
         document, self._found = self._found, None
         if document is not None:
             return document
-        reply = await self._link.ask(["look", self._key], (self._key,))
-        if reply[0] == 3:
-            fields = await self._outside.standing(self._account_id)
-            body: list[Any] = ["open", self._key, self._waiting_key, fields]
-            reply = await self._link.ask(body, (self._key,))
-        return read(reply[1])
+        while True:
+            reply = await self._link.ask(["look", self._key], (self._key,))
+            if reply[0] == 3:
+                epoch = self._link.epoch
+                fields = await self._outside.standing(self._account_id)
+                body: list[Any] = ["open", self._key, self._waiting_key, fields, epoch]
+                reply = await self._link.ask(body, (self._key,))
+            if reply[0] == 2:
+                return read(reply[1])
+            # Else another epoch began: what was read may be older than that.
 
     async def records_of_those_there(
         self, document: Document, own: Container[str], now_us: int
@@ -76,13 +80,13 @@ class Reader:
         return records
 
     def stakes_of_those_there(
-        self, document: Document, own: str, now_us: int
+        self, document: Document, own: Container[str], now_us: int
     ) -> dict[str, StakeRow]:
-        """`own` is the life of this process's stake."""
+        """`own` are the lives of stakes that this process has."""
         return {
             life: row
             for life, row in document.stakes.items()
-            if life == own or not (row.ends_us < now_us or self._is_left(life))
+            if life in own or not (row.ends_us < now_us or self._is_left(life))
         }
 
     def _is_left(self, life: str) -> bool:

@@ -2,8 +2,8 @@
 --
 -- KEYS: epoch, last reply to this journal, its last record that was posted, then every key that
 -- the steps name.
--- ARGV: expected epoch, number of the batch, steps as JSON, and 0: the time is the server's; a
--- rehearsal on another clock says what time it is.
+-- ARGV: expected epoch, number of the batch, steps as JSON; 0: the time is the server's, a rehearsal
+-- on another clock says what time it is; 0: nothing that was posted before waits for a document.
 -- Reply: {now in microseconds, {reply of each step}}, or {-1, epoch or ""} where nothing was done.
 --
 -- An account is a hash, its document (state/shared/document.py): `v` counts its changes, `t` tells
@@ -32,9 +32,19 @@ if found[2] then
   local at = string.find(found[2], ' ', 1, true)
   local last = string.sub(found[2], 1, at - 1)
   if last == ARGV[2] then
-    return cmsgpack.unpack(string.sub(found[2], at + 1)) -- the first reply was lost
+    local from = string.find(found[2], ' ', at + 1, true)
+    if string.sub(found[2], at + 1, from - 1) == ARGV[1] then
+      return cmsgpack.unpack(string.sub(found[2], from + 1)) -- the first reply was lost
+    end -- it was done in an epoch that is over: what it did was taken away with that
   elseif tonumber(last) > tonumber(ARGV[2]) then
     return {-1, found[1]} -- a copy that came late: it was done long ago, nobody waits
+  end
+end
+
+-- A command on so many words that they do not fit on Lua's stack; pairs stay together.
+local function in_parts(words, call)
+  for from = 1, #words, 4000 do
+    call(unpack(words, from, math.min(from + 3999, #words)))
   end
 end
 
@@ -46,10 +56,10 @@ local function keep(key, fields, put_off)
   if now > (tonumber(put_off or 0)) then
     fields[#fields + 1] = 'z'
     fields[#fields + 1] = now + PUT_OFF_US
-    redis.call('HSET', key, unpack(fields))
+    in_parts(fields, function(...) redis.call('HSET', key, ...) end)
     redis.call('EXPIRE', key, KEEP_S)
   else
-    redis.call('HSET', key, unpack(fields))
+    in_parts(fields, function(...) redis.call('HSET', key, ...) end)
   end
 end
 
@@ -105,7 +115,7 @@ local function take(limit, first, second, n, ids)
       members[#members + 1] = ends
       members[#members + 1] = ids[i]
     end
-    redis.call('ZADD', limit[2], unpack(members))
+    in_parts(members, function(...) redis.call('ZADD', limit[2], ...) end)
     redis.call('PEXPIRE', limit[2], whole(math.ceil(limit[3] / 1000) + 1000))
     return first + n, 0
   end
@@ -167,6 +177,7 @@ end
 
 local steps = {}
 local posted = 0
+local behind = {} -- by the same: what a step that came before said, that is to be told again
 local known = {} -- by document and journal: its last record that was posted before this batch
 
 -- {"limits", id, limits}: take them alone.
@@ -184,7 +195,7 @@ function steps.untake(step)
   local ids = step[2]
   for _, limit in ipairs(step[3]) do
     if limit[1] == 'c' then
-      redis.call('ZREM', limit[2], unpack(ids))
+      in_parts(ids, function(...) redis.call('ZREM', limit[2], ...) end)
     else
       local _, first, second = stand(limit)
       if limit[1] == 'g' then
@@ -281,9 +292,13 @@ function steps.give(step)
   end
   local stored = {}
   local function fetch(names)
-    for i, value in ipairs(redis.call('HMGET', key, unpack(names))) do
-      stored[names[i]] = value
-    end
+    local at = 0
+    in_parts(names, function(...)
+      for _, value in ipairs(redis.call('HMGET', key, ...)) do
+        at = at + 1
+        stored[names[at]] = value
+      end
+    end)
   end
   local journal = 'p|' .. step[3]
   local names = {'v', 'z', journal, 'b'}
@@ -300,8 +315,12 @@ function steps.give(step)
   for _, part in ipairs(step[8]) do
     names[#names + 1] = part[1]
   end
+  if step[5] > 0 and behind[key .. journal] then
+    return {behind[key .. journal]} -- nothing later may be known before that
+  end
   fetch(names)
   if not stored.v then
+    behind[key .. journal] = 3
     return {3}
   end
   local before = known[key .. journal] or tonumber(stored[journal] or 0)
@@ -309,6 +328,7 @@ function steps.give(step)
   local is_new = last > before
   local marks = stored.b and cjson.decode(stored.b) or {}
   if is_new and (step[4] <= before or (#marks > 0 and #step[8] > 0 and step[10] == 0)) then
+    behind[key .. journal] = 5
     return {5}
   end
   local added, order, gone, is_changed = {}, {}, {}, false
@@ -335,7 +355,7 @@ function steps.give(step)
       end
     end
   end
-  local fields = {'v', 0}
+  local fields, given = {'v', 0}, {}
   for _, stake in ipairs(stakes) do
     local name = 'j|' .. stake[1]
     local value = stored[name]
@@ -348,12 +368,15 @@ function steps.give(step)
       end
       requests = requests - stake[2]
       stored[name] = requests > 0 and ends .. ' ' .. since .. ' ' .. whole(requests)
-      if requests > 0 then
-        fields[#fields + 1] = name
-        fields[#fields + 1] = stored[name]
-      else
-        gone[#gone + 1] = name
-      end
+      given[name] = stored[name]
+    end
+  end
+  for name, value in pairs(given) do -- one stake may be told of several times
+    if value then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    else
+      gone[#gone + 1] = name
     end
   end
   for _, single in ipairs(singles) do
@@ -433,7 +456,7 @@ function steps.give(step)
   end
   fields[2] = stored.v + (is_changed and 1 or 0)
   if #gone > 0 then
-    redis.call('HDEL', key, unpack(gone))
+    in_parts(gone, function(...) redis.call('HDEL', key, ...) end)
   end
   keep(key, fields, stored.z)
   return {1}
@@ -450,7 +473,7 @@ function steps.write(step)
     return {2, document(key)}
   end
   if #step[6] > 0 then
-    redis.call('HDEL', key, unpack(step[6]))
+    in_parts(step[6], function(...) redis.call('HDEL', key, ...) end)
   end
   local fields = step[5]
   local version = tonumber(values[1]) + 1
@@ -480,6 +503,9 @@ end
 -- since this epoch began.
 function steps.open(step)
   local key, waiting = step[2], step[3] .. ARGV[1]
+  if step[5] ~= ARGV[1] then
+    return {3}
+  end
   if redis.call('EXISTS', key) == 0 then
     local fields = step[4]
     fields[#fields + 1] = 'v'
@@ -520,9 +546,9 @@ local replies = {}
 for n, step in ipairs(cjson.decode(ARGV[3])) do
   replies[n] = steps[step[1]](step)
 end
-if posted > 0 then
+if posted > 0 and ARGV[5] == '0' and not next(behind) then
   redis.call('SET', KEYS[3], whole(posted), 'EX', KEEP_S)
 end
 local reply = {now, replies}
-redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. cmsgpack.pack(reply), 'EX', KEEP_S)
+redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. ARGV[1] .. ' ' .. cmsgpack.pack(reply), 'EX', KEEP_S)
 return reply

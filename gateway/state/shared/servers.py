@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from gateway.core.state_url import StateUrl, read_state_url
-from gateway.state.shared.link import Reply, Restarted, StateUnavailable
+from gateway.state.shared.link import Broken, Reply, Restarted, StateUnavailable
 
 try:
     import hiredis
@@ -219,6 +219,8 @@ def _unavailable(error: Exception) -> StateUnavailable:
         return Elsewhere(f"{text} ({hint})", error.host, error.port)
     if isinstance(error, AskError | TryAgainError):
         return Moving(text)
+    if isinstance(error, ResponseError) and "script" in text:
+        return Broken(text)
     return StateUnavailable(text)
 
 

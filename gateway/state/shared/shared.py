@@ -229,14 +229,20 @@ class SharedState(MemoryState):
         gauges = self._in_flight.let_go(hold, id_)
         is_local = id_ in self._local
         self._local.discard(id_)
-        if self.is_plain(hold) or is_local:
+        if isinstance(hold, StakeHold):
+            # The document has only sums of it, so it is given back as one, whatever is known here.
+            shared.own.pop(id_, None)
+            if self.is_plain(hold):
+                super().release(hold)
+            else:
+                shared.is_current = False
+                self._end(hold)
+            shared.posts.tell(Ended(id_, 0, 0, None, gauges, NOTHING, hold.stake, hold.form))
+        elif self.is_plain(hold) or is_local:
             shared.own.pop(id_, None)
             super().release(hold)
-            if isinstance(hold, StakeHold):
-                shared.posts.tell(Ended(id_, 0, 0, None, gauges, NOTHING, hold.stake, hold.form))
-            else:
-                held: Held = AS_IT_SAYS if is_local else held_by(hold)
-                shared.posts.tell(Ended(id_, 0, 0, [], gauges, held))
+            held: Held = AS_IT_SAYS if is_local else held_by(hold)
+            shared.posts.tell(Ended(id_, 0, 0, [], gauges, held))
         else:
             shared.release(hold)
             if gauges:

@@ -41,11 +41,12 @@ REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO = range(7)
 class Stake:
     """One life of it: `count` is of the requests that the server has in it, as far as it said."""
 
-    __slots__ = ("life", "count")
+    __slots__ = ("life", "count", "is_told")
 
     def __init__(self, life: str) -> None:
         self.life = life
         self.count = 0
+        self.is_told = False  # it waits for a document: what was open when an epoch began
 
 
 class StakeHold(Hold):
@@ -190,7 +191,7 @@ def waiting_body(holds: list[StakeHold], stake: Stake) -> list[Any]:
     for hold in holds:
         hold.stake = stake
         for held, part, amount in hold.form.held:
-            for name in (held, part_field(stake.life, part)):
+            for name in (held, part_field(stake.life, part)) if amount else ():
                 sums[name] = sums.get(name, 0) + amount
     stake.count = len(holds)
     return [stake_field(stake.life), LEASE_US, f"{since_us} {len(holds)}", list(sums.items())]
