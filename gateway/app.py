@@ -49,6 +49,7 @@ from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
 from gateway.store.retention_thread import RetentionThread
 from gateway.workers.figures import Figures, counts_of, tally_of
+from gateway.workers.ports import listening
 from gateway.workers.siblings import Siblings
 
 HOUSEKEEPING_S = 1.0  # refusals to the journal
@@ -210,14 +211,16 @@ class Gateway:
 
     async def _listen(self, book: Book) -> None:
         proxy = book.proxy_listener
-        server = await self.loop.create_server(
-            self.server,
-            proxy.host,
-            proxy.port,
-            ssl=_tls(proxy),
-            backlog=1024,
-            reuse_port=self.siblings is not None,
-        )
+        tls = _tls(proxy)
+        with listening("listeners.proxy", proxy.host, proxy.port):
+            server = await self.loop.create_server(
+                self.server,
+                proxy.host,
+                proxy.port,
+                ssl=tls,
+                backlog=1024,
+                reuse_port=self.siblings is not None,
+            )
         self._servers.append(server)
         self.proxy_port = server.sockets[0].getsockname()[1]
         self.admin_port = 0
@@ -237,7 +240,8 @@ class Gateway:
             ssl_context=_tls(listener),
             reuse_port=self.siblings is not None,
         )
-        await site.start()
+        with listening("listeners.admin", listener.host, listener.port):
+            await site.start()
         self.admin_port = self._admin.addresses[0][1]
         if self.siblings is None:
             write_control(self._data_dir, control_of(listener, self.admin_port, self.token))

@@ -20,7 +20,7 @@ from typing import Any
 from gateway.api.control import control_of, new_token, remove_control, write_control
 from gateway.config import Loaded
 from gateway.config.reload import is_needed, load_again, log_difference, log_warnings
-from gateway.core.book import Book
+from gateway.core.book import Book, Listener
 from gateway.core.reload import Heard
 from gateway.journal.folders import left_folders, worker_folder
 from gateway.log import LogThread
@@ -29,7 +29,7 @@ from gateway.store.lock import DataLock, DataLocked
 from gateway.workers.channel import ChannelClosed, NotAnswered
 from gateway.workers.figures import Counts, Gathered, add
 from gateway.workers.member import Member, WorkerFailed
-from gateway.workers.ports import Port, hold_port
+from gateway.workers.ports import Port, hold_port, listening
 from gateway.workers.siblings import Start
 
 # Beside the drain: what is left of the journal is shipped, which may take half a minute.
@@ -70,9 +70,9 @@ class Supervisor:
     async def _start(self, book: Book) -> None:
         self._lock = await self._take_lock()
         try:
-            for listener in (book.proxy_listener, book.admin_listener):
-                if listener is not None:
-                    self._ports.append(hold_port(listener.host, listener.port))
+            self._hold("listeners.proxy", book.proxy_listener)
+            if book.admin_listener is not None:
+                self._hold("listeners.admin", book.admin_listener)
             if book.admin_listener is not None:  # any worker answers, as soon as there is one
                 control = control_of(book.admin_listener, self._ports[1].number, self._token)
                 write_control(self._data_dir, control)
@@ -86,6 +86,11 @@ class Supervisor:
             raise
         ports = [port.number for port in self._ports]
         self.log("serving", workers=len(self.members), ports=ports, version=book.version)
+
+    def _hold(self, key: str, listener: Listener) -> None:
+        """Raises OSError."""
+        with listening(key, listener.host, listener.port):
+            self._ports.append(hold_port(listener.host, listener.port))
 
     async def _take_lock(self) -> DataLock:
         """Raises DataLocked; workers whose supervisor has died are waited for."""

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 
 from gateway.config.draft import Draft, Where
 from gateway.config.models_limits import LimitModel
 from gateway.config.nodes import locate
-from gateway.config.problems import Problems
+from gateway.config.problems import Problems, did_you_mean
 from gateway.core.book import Book, Route
+
+# What the parser lets through: any other is answered with 400 before a route is looked for.
+METHODS = (
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "ACL", "BIND", "CHECKOUT",
+    "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE",
+    "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "REBIND", "REPORT", "SEARCH", "SOURCE",
+    "SUBSCRIBE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE",
+)  # fmt: skip
+_COLON = re.compile(r"/:([A-Za-z_][A-Za-z0-9_]*)(?=/|$)")
 
 
 def lint(draft: Draft, book: Book, warnings: Problems) -> None:
     """Add every warning about a book that compiled."""
     _routes(draft, book, warnings)
+    _matches(draft, warnings)
+    _libraries(draft, book, warnings)
     _prices(draft, warnings)
     _reserves(draft, book, warnings)
     _callers(draft, book, warnings)
@@ -47,6 +60,42 @@ def _routes(draft: Draft, book: Book, warnings: Problems) -> None:
         elif free:
             whom = "" if len(free) == len(route.prices) else f" for {' and '.join(free)}"
             warnings.add(draft.at(*path), f"the route {route.name!r} is free{whom}")
+
+
+def _matches(draft: Draft, warnings: Problems) -> None:
+    """What reads like a route and matches no request."""
+    for index, route in enumerate(draft.config.routes):
+        for number, match in enumerate(route.match):
+            mark = draft.at("routes", index, "match", number)
+            for method in sorted(match.methods.difference(METHODS)):
+                hint = did_you_mean(method, METHODS)
+                said = f"no request has the method {method}" + (f" ({hint})" if hint else "")
+                warnings.add(mark, said)
+            for name in _COLON.findall(match.template):
+                warnings.add(mark, f":{name} is taken as it stands: a parameter is {{{name}}}")
+
+
+def _libraries(draft: Draft, book: Book, warnings: Problems) -> None:
+    """What is configured and cannot start, for it comes with an extra that is not installed."""
+    retention = book.store.retention
+    archive = retention and retention.archive
+    needed: tuple[tuple[object, Where, str, str], ...] = (
+        (book.store.url, ("store",), "psycopg", "postgres"),
+        (book.state.url, ("state",), "redis", "redis"),
+        (
+            archive and archive.format == "parquet",
+            ("store", "retention", "archive", "format"),
+            "pyarrow",
+            "parquet",
+        ),
+    )
+    for is_needed, path, module, extra in needed:
+        if is_needed and find_spec(module) is None:
+            warnings.add(
+                draft.key_at(*path),
+                f"{module} is not installed here, and `serve` needs it for this: "
+                f"pip install 'tallygate[{extra}]'",
+            )
 
 
 def _prices(draft: Draft, warnings: Problems) -> None:

@@ -18,6 +18,8 @@ from gateway.core.reload import Heard
 Log = Callable[..., object]
 
 FIXED = ("proxy_listener", "admin_listener", "data_dir", "journal", "store", "state")
+# As the configuration calls them, where the book has another name.
+KEYS = {"proxy_listener": "listeners.proxy", "admin_listener": "listeners.admin"}
 FIXED_ALONE = (*FIXED, "workers")  # of one process, which is no supervisor
 
 
@@ -73,5 +75,5 @@ def _keep_fixed(before: Book, book: Book, log: Log, fixed: tuple[str, ...]) -> B
     changed = [name for name in fixed if getattr(book, name) != getattr(before, name)]
     if not changed:
         return book
-    log("needs_restart", level="warning", changed=changed)
+    log("needs_restart", level="warning", changed=[KEYS.get(name, name) for name in changed])
     return replace(book, **{name: getattr(before, name) for name in changed})

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -42,6 +44,18 @@ def hold_port(host: str, port: int) -> Port:
         Port(port, tuple(kept)).close()
         raise
     return Port(port, tuple(kept))
+
+
+@contextmanager
+def listening(key: str, host: str, port: int) -> Iterator[None]:
+    """An OSError within says which key of the configuration, host and port it is about."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0  # below 0 it is the resolver's
+        reason = os.strerror(number).lower() if number > 0 else error.strerror or str(error)
+        shown = f"[{host}]" if ":" in host else host
+        raise OSError(error.errno, f"{key} {shown}:{port}: {reason}") from None
 
 
 def _refuse_taken(family: int, address: tuple[object, ...]) -> None:

@@ -138,5 +138,6 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
                    "--admin-port", "0", "--data-dir", str(tmp_path / "two")]  # fmt: skip
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
         assert done.returncode == 1
-        assert "address already in use" in done.stderr
+        named = f"listeners.proxy 127.0.0.1:{running.port}: address already in use"
+        assert named in done.stderr
         assert len(done.stderr.splitlines()) == 1

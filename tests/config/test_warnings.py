@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import httptools
 import pytest
 
+from gateway.config import lint
 from tests.config.writing import BASE, Folder
 
 QUIET = BASE + "routes:\n  - {name: r, match: GET /r, upstream: demo, price: {coins: 1}}\n"
@@ -71,6 +73,20 @@ CASES = {
         QUIET.replace("free: {}", "free: {limits: {h: 1/s}}") + "limits: {h: 2/s, g: 1/s}\n",
         ["3:25: the limit 'h' is also at c.yaml:7:10: both would be reported under one name"],
     ),
+    "methods that do not exist": (
+        QUIET.replace("GET /r", "'GETS,FETCHED /r'"),
+        ["6:22: no request has the method FETCHED",
+         "6:22: no request has the method GETS (did you mean GET?)"],
+    ),
+    "a method of a list": (
+        QUIET.replace("GET /r", "[PROPFIND /r, M-SEARCH /r, DELTE /r]"),
+        ["6:49: no request has the method DELTE (did you mean DELETE?)"],
+    ),
+    "parameters with a colon": (
+        QUIET.replace("GET /r", "'GET /a/:id/b:c/:d'"),
+        ["6:22: :d is taken as it stands: a parameter is {d}",
+         "6:22: :id is taken as it stands: a parameter is {id}"],
+    ),
     "nothing": (QUIET, []),
     "a local admin listener": (QUIET + "listeners: {admin: '[::1]:81'}\n", []),
     "another local admin listener": (QUIET + "listeners: {admin: localhost:81}\n", []),
@@ -85,3 +101,28 @@ CASES = {
 @pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
 def test_warnings(folder: Folder, text: str, expected: list[str]) -> None:
     assert folder.warnings(text) == [f"c.yaml:{line}" for line in expected]
+
+
+STORED = (
+    QUIET
+    + "store: {url: postgresql://h/n, retention: {events: 3 months, archive:"
+    + " {dir: a, format: parquet}}}\nstate: {url: redis://h}\n"
+)
+
+
+def test_libraries_that_are_not_installed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert folder.warnings(STORED) == []
+    monkeypatch.setattr(lint, "find_spec", lambda module: None)
+    text = "is not installed here, and `serve` needs it for this: pip install"
+    assert folder.warnings(STORED) == [
+        f"c.yaml:7:1: psycopg {text} 'tallygate[postgres]'",
+        f"c.yaml:7:80: pyarrow {text} 'tallygate[parquet]'",
+        f"c.yaml:8:1: redis {text} 'tallygate[redis]'",
+    ]
+
+
+def test_every_method_that_passes_is_one_that_the_parser_takes() -> None:
+    for method in lint.METHODS:
+        parser = httptools.HttpRequestParser(object())
+        parser.feed_data(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert parser.get_method() == method.encode()
