@@ -41,7 +41,7 @@ def recover(directory: str, sink: Sink[C]) -> Recovered:
     Nothing is deleted then; it may be called again.
     """
     home = Path(directory)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store_seq = sink.applied_seq
     reader = Reader(home, sink.journal_id, store_seq)
     events = 0

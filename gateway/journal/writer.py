@@ -95,7 +95,7 @@ class Journal:
         Raises OSError when the directory cannot be made or two segments not be reserved.
         """
         directory = Path(settings.dir)
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         keeper = Keeper(directory, settings, clock)
         keeper.reserve()
         keeper.reserve()

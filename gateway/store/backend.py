@@ -168,7 +168,7 @@ def journal_id_of(directory: Path) -> str:
 
 def write_durably(path: Path, text: str) -> None:
     """The whole file or none, on disk when this returns. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     with draft.open("w") as file:
         file.write(text)

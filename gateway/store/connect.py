@@ -7,6 +7,7 @@ newer one is refused.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from pathlib import Path
@@ -30,7 +31,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise StoreError(f"expected SQLite 3.37 or newer, found {sqlite3.sqlite_version}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_private(path)
     connection = _connect(path, WRITER_CACHE_KIB)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
@@ -42,6 +43,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
     migrate(connection, path)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Others of the machine read no keys and events; SQLite gives -wal and -shm the same mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def open_reader(path: Path, query_only: bool = True) -> sqlite3.Connection:

@@ -31,7 +31,7 @@ class DataLock:
     def __init__(self, directory: str | Path) -> None:
         """Raises DataLocked, or OSError when the directory cannot be written."""
         home = Path(directory)
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

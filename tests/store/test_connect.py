@@ -27,6 +27,24 @@ def test_a_new_store_has_an_identity_that_stays(tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_a_gateway_makes_is_its_own(tmp_path: Path) -> None:
+    home = tmp_path / "data"
+    with DataLock(home):
+        sink = SqliteSink.open(home / "store.db")
+        found = {path.name: path.stat().st_mode & 0o777 for path in home.iterdir()}
+        sink.close()
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert found == dict.fromkeys(("lock", "store.db", "store.db-wal", "store.db-shm"), 0o600)
+
+
+def test_a_store_that_others_may_read_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    SqliteSink.open(path).close()
+    path.chmod(0o640)
+    SqliteSink.open(path).close()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     SqliteSink.open(path).close()
