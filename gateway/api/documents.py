@@ -153,6 +153,8 @@ AUDIT = record(
     rollups=COUNT,
     balances=COUNT,
     counters=COUNT,
+    worker={**COUNT, "description": "Whose live counters were compared."},
+    workers={**COUNT, "description": "Of how many; the others' were not."},
     differences=list_of({"type": "object"}),
     duration_ms=NUMBER,
 )

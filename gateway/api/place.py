@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from gateway.api.operations import Hot, OpenHold
@@ -65,6 +66,9 @@ class Fleet(Protocol):
 
 class Siblings(Protocol):
     """What is asked of the other workers (gateway/workers/siblings.py)."""
+
+    @property
+    def number(self) -> int: ...
 
     async def ask(self, what: str) -> list[Any]: ...
 
@@ -182,9 +186,12 @@ class LivePlace:
 
     def audit(self) -> AuditReport:
         """Compare live counters, sums and events as of one record of the journal."""
-        fleet = self._gateway.fleet
+        fleet, siblings = self._gateway.fleet, self._gateway.siblings
         if fleet is not None:
-            return self._audit_shared(fleet)
+            report = self._audit_shared(fleet)
+            if siblings is None:
+                return report
+            return replace(report, worker=siblings.number, workers=self._gateway.book.workers)
         for _ in range(AUDIT_TRIES):
             with self._lock:
                 used, topped_up, pinned = self.hot(lambda hot: self._pin(hot.state))
@@ -206,7 +213,8 @@ class LivePlace:
         try:
             documents = _result(asked, AUDIT_WAIT_S, "the shared state")
         except StateUnavailable as error:
-            text = f"the shared state does not answer: {error}"
+            reason = str(error).rstrip(": ")  # some exceptions have a name and no text
+            text = f"the shared state does not answer ({reason})"
             raise ApiProblem("store_unavailable", text) from None
         give_up = time.monotonic() + AUDIT_WAIT_S
         while True:

@@ -291,6 +291,8 @@ def run_audit(ops: Operations, call: Call) -> Reply:
         "rollups": report.rollups,
         "balances": report.balances,
         "counters": report.counters,
+        "worker": report.worker,
+        "workers": report.workers,
         "differences": [difference._asdict() for difference in report.differences],
         "duration_ms": report.duration_us / 1000,
     }

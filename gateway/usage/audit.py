@@ -32,6 +32,8 @@ class AuditReport:
     counters: int  # live counters compared
     differences: tuple[Difference, ...]
     duration_us: int
+    worker: int = 1  # whose live counters these are, of so many of its machine
+    workers: int = 1
 
     @property
     def is_clean(self) -> bool:

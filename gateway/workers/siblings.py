@@ -39,6 +39,11 @@ class Siblings:
         self.start = start
         self._channel = channel
 
+    @property
+    def number(self) -> int:
+        """Of this worker, from 1."""
+        return self.start.number
+
     async def ask(self, what: str) -> list[Any]:
         """What the others say; who does not answer in time is left out."""
         try:

@@ -244,6 +244,7 @@ def test_the_audit_is_clean_while_they_run(shared: Scene) -> None:
     assert shared.race(who, 40) == {200: 40}
     done = shared.gateway.cli("audit")
     assert done.code == 0, (done.out, done.err)
+    assert re.search(r" live counters of worker [1-9] of [2-9] in ", done.out), done.out
     shared.wait_used(who, 40)
 
 
