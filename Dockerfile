@@ -15,7 +15,7 @@ RUN python -m venv /opt/tallygate && /opt/tallygate/bin/pip install '.[postgres,
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tallygate \
-    && install --directory --owner=tallygate --group=tallygate --mode=0700 /data
+    && install --directory --owner=tallygate --group=tallygate --mode=0700 /data /archive
 COPY --from=build /opt/tallygate /opt/tallygate
 # SQLite's temporary files belong on the volume too: nothing else can be written.
 ENV PATH=/opt/tallygate/bin:$PATH \

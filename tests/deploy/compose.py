@@ -132,13 +132,25 @@ def _fits(name: str, service: Document, book: Book) -> Iterator[str]:
     least_s = book.server.drain_timeout_s + SHIPPING_S
     if grace_s <= least_s:
         yield f"{name}: expected a stop_grace_period over {least_s} s, found {grace_s} s"
-    inside = [defaults(port).rpartition(":")[2] for port in service["ports"]]
-    if inside != [str(book.proxy_listener.port)]:
-        yield f"{name}: publishes {inside}, listens on {book.proxy_listener.port}"
+    yield from _published(name, service, book)
     if book.data_dir != DATA_DIR:
         yield f"{name}: expected data_dir {DATA_DIR}, found {book.data_dir}"
     admin = book.admin_listener
-    if admin is None or f"http://{admin.host}:{admin.port}/healthz" not in str(
-        service["healthcheck"]
-    ):
+    asked = f"http://127.0.0.1:{admin.port}/healthz" if admin is not None else "no listener"
+    if asked not in str(service["healthcheck"]):
         yield f"{name}: the health check asks for what is not there"
+
+
+def _published(name: str, service: Document, book: Book) -> Iterator[str]:
+    """The proxy to all, the admin listener to this machine where containers reach it at all."""
+    inside = defaults(service["ports"][0]).rpartition(":")[2]
+    if inside != str(book.proxy_listener.port):
+        yield f"{name}: publishes {inside}, listens on {book.proxy_listener.port}"
+    admin = book.admin_listener
+    wanted = [] if admin is None or admin.host == "127.0.0.1" else [str(admin.port)]
+    rest = [defaults(port).rpartition(":") for port in service["ports"][1:]]
+    if [inside for _, _, inside in rest] != wanted:
+        yield f"{name}: expected the admin port {wanted} to be published, found {rest}"
+    for host, _, inside in rest:
+        if not host.startswith("127.0.0.1:"):
+            yield f"{name}: expected {inside} to be published on 127.0.0.1, found {host!r}"
