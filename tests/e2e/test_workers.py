@@ -495,7 +495,7 @@ def test_a_port_that_another_gateway_has_is_not_shared(shared: Scene, scene: Sce
     scene.gateway._write_config()
     done = scene.gateway.cli("serve")
     assert done.code == 1
-    assert f"127.0.0.1:{shared.gateway.port}: address already in use" in done.err
+    assert f"listeners.proxy 127.0.0.1:{shared.gateway.port}: address already in use" in done.err
 
 
 def test_offline_commands_bring_in_what_all_workers_left(scene: Scene) -> None:
