@@ -45,6 +45,7 @@ from gateway.state.memory import MemoryState
 from gateway.store import mutations
 from gateway.store.backend import backend_of
 from gateway.store.database import Database
+from gateway.store.fitting import BookRefused
 from gateway.store.ledger import record_versions
 from gateway.store.lock import DataLock
 from gateway.store.retention_thread import RetentionThread
@@ -337,18 +338,24 @@ class Gateway:
         if book is not None:
             self.use(book, announces=True)
 
-    def use(self, book: Book, announces: bool = False) -> None:
-        """Go on with another book; requests in flight keep theirs.
+    def use(self, book: Book, announces: bool = False) -> list[str]:
+        """Go on with another book; requests in flight keep theirs. Or why the store refuses it.
 
         `announces`: other gateways that share the state are to read theirs anew.
         """
         changed = book.version != self.book.version
-        self._record_versions(book, announces and changed and self.fleet is not None)
+        try:
+            self._record_versions(book, announces and changed and self.fleet is not None)
+        except BookRefused as refused:
+            if self.siblings is None:  # else the supervisor says it, once
+                self.log("reload_refused", level="error", problems=refused.problems)
+            return refused.problems
         self.book = book
         self.store.forget()
         self.proxy.use(book, self._own_paths(book))
         self.server.refresh()
         self.log("reloaded", version=book.version)
+        return []
 
     # -- the end ----------------------------------------------------------
 

@@ -218,20 +218,24 @@ class Supervisor:
     async def _use_first(self, member: Member, announces: bool) -> bool:
         """One notes the plans in the store before the others do; it cannot: nothing changes."""
         try:
-            await member.ask("use", (self._book_of(member.number), announces), USE_S)
+            argument = (self._book_of(member.number), announces)
+            problems = await member.ask("use", argument, USE_S)
         except (ChannelClosed, NotAnswered, TimeoutError) as error:
-            self.log("reload_refused", level="error", problems=[f"{type(error).__name__}: {error}"])
+            problems = [f"{type(error).__name__}: {error}"]
             member.restart()  # nobody knows how far it came; the next one has the old book
-            return False
-        return True
+        if problems:
+            self.log("reload_refused", level="error", problems=problems)
+        return not problems
 
     async def _use(self, member: Member, announces: bool) -> None:
         try:
-            await member.ask("use", (self._book_of(member.number), announces), USE_S)
+            refused = await member.ask("use", (self._book_of(member.number), announces), USE_S)
+            text = "; ".join(refused)
         except ChannelClosed:
             return  # it has ended, and starts with the new book
         except (NotAnswered, TimeoutError) as error:
             text = f"{type(error).__name__}: {error}"
+        if text:
             self.log("worker_not_reloaded", level="error", worker=member.number, error=text)
             member.restart()
 

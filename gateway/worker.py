@@ -42,9 +42,9 @@ class Worker:
     async def _stop(self, _: None) -> None:
         self.ended.set()
 
-    async def _use(self, argument: Any) -> None:
+    async def _use(self, argument: Any) -> list[str]:
         book, announces = argument
-        self._gateway.use(book, announces)
+        return self._gateway.use(book, announces)
 
     async def _adopt(self, folder: str) -> None:
         await self._gateway.adopt(folder)

@@ -44,11 +44,12 @@ class OneGateway:
     def names(self) -> list[str]:
         return [fact for fact, _ in self.facts]
 
-    def use(self, book: Book) -> None:
+    def use(self, book: Book) -> list[str]:
         if self.failures:
             raise self.failures.pop()
         self.book = book
         self.used.append(book.response_headers.via)
+        return []
 
     def heard(self, row_id: int) -> Heard:
         """What one says that has loaded the file as it is now."""

@@ -91,10 +91,14 @@ class OfflineOffice:
         self._operator = Operator(f"cli:{operator}", "local", "admin")
         backend = backend_of(book.store)
         self._sink = backend.open_sink(book.journal.dir)
-        recover(book.journal.dir, self._sink)
-        recover_left(left_folders(book.journal.dir, 1), backend.open_sink)
-        self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
-        self._place = OfflinePlace(book, backend, self._sink)
+        try:
+            recover(book.journal.dir, self._sink)
+            recover_left(left_folders(book.journal.dir, 1), backend.open_sink)
+            self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
+            self._place = OfflinePlace(book, backend, self._sink)
+        except BaseException:
+            self._sink.close()
+            raise
         self._operations = Operations(self._place)
 
     def call(

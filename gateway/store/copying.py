@@ -37,6 +37,7 @@ _TABLES: dict[str, str] = {
     "members": 'account, "user", role',
     "account_versions": "account, from_us, document",
     "plans_versions": "from_us, book, document",
+    "meters": "name, decimals",
     "limit_state": "limit_id, subject, a, b, expires_us",
     "audit_log": "id, time_us, actor, action, subject, detail",
     "removals": "month_us, part, archive, top_seq, events, charges, removed_us, is_done",

@@ -14,6 +14,7 @@ from gateway.core.rows import OWN_LOT, AccountVersion, LedgerEntry, PlansVersion
 from gateway.core.units import AMOUNT_MAX
 from gateway.store.codec import dump_account, dump_plans, load_account, load_plans
 from gateway.store.database import Database
+from gateway.store.fitting import fit
 
 # One event may be paid by all lots that an account has, and must fit a record of the journal
 # (8 KiB) with them: for each its name, its meter and some numbers. About 45 lots at once.
@@ -194,7 +195,8 @@ def record_plans_version(
 
 
 def record_versions(connection: Database, book: Book, now_us: int) -> None:
-    """The history of plans and declared accounts goes on with a book."""
+    """The history of plans and declared accounts goes on with a book. Raises BookRefused."""
+    fit(connection, book)
     record_plans_version(connection, book.version, book.plans, now_us)
     for account in book.accounts.values():
         record_account_version(connection, account, now_us)

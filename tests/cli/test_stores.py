@@ -57,6 +57,9 @@ def test_a_store_is_copied_and_proven_equal(offline: Run, file: Path, tmp_path: 
     assert offline("audit").code == 0
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM journals").fetchone() == (1,)
+    document["meters"]["coins"]["decimals"] = 3
+    file.write_text(json.dumps({**document, "store": {"url": url}}))
+    assert "meters.coins.decimals: expected 0" in offline("accounts", "list").err
 
 
 SHOWN = (

@@ -1,0 +1,66 @@
+"""Which books fit what a store has, on either database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import load
+from gateway.core.book import Account, Book
+from gateway.core.rows import LedgerEntry
+from gateway.store.fitting import BookRefused, fit
+from gateway.store.ledger import insert_entry
+from gateway.store.mutations import insert_account
+from tests.support.configs import caller, config, write
+from tests.support.stores import each_store, open_sink
+
+pytestmark = each_store
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Any]:
+    made = open_sink(tmp_path)
+    yield made
+    made.close()
+
+
+def book(tmp_path: Path, decimals: int = 2, plans: tuple[str, ...] = ("small",)) -> Book:
+    built = config(
+        9,
+        callers={"small": [caller("declared")]},
+        meters={"words": {"decimals": decimals}, "coins": {}},
+        plans={name: {} for name in plans},
+    )
+    file = tmp_path / "gateway.yaml"
+    write(built, file, port=0, admin_port=0, data_dir=tmp_path)
+    return load(file, {}).book
+
+
+def test_decimals_may_change_until_there_are_figures(sink: Any, tmp_path: Path) -> None:
+    for decimals in (2, 3, 2):
+        sink.run(lambda store, d=decimals: fit(store, book(tmp_path, d)))
+    sink.run(lambda store: insert_entry(store, GRANT))
+    sink.run(lambda store: fit(store, book(tmp_path, 2)))
+    with pytest.raises(BookRefused) as refused:
+        sink.run(lambda store: fit(store, book(tmp_path, 3)))
+    assert refused.value.problems == [
+        "meters.words.decimals: expected 2, in which its figures are kept, found 3;"
+        " give the meter another name"
+    ]
+    sink.run(lambda store: fit(store, book(tmp_path, 2)))  # nothing was noted
+
+
+def test_an_allowance_of_an_account_is_a_figure(sink: Any, tmp_path: Path) -> None:
+    sink.run(lambda store: fit(store, book(tmp_path, 2)))
+    account = Account("own", "small", allowances=(("words", 500),))
+    sink.run(lambda store: insert_account(store, account, 1))
+    with pytest.raises(BookRefused, match=r"words\.decimals: expected 2"):
+        sink.run(lambda store: fit(store, book(tmp_path, 0)))
+
+
+GRANT = LedgerEntry(
+    "g1", "declared", "words", "promo", "g1", 0, 100, 0, None, 0, "", 0, "", "op", 5
+)
