@@ -42,8 +42,10 @@ from gateway.proxy.server import ProxyServer
 from gateway.proxy.tally import Tally
 from gateway.proxy.ticker import Ticker
 from gateway.state.memory import MemoryState
+from gateway.state.shared.identity import state_id
 from gateway.store import mutations
 from gateway.store.backend import backend_of
+from gateway.store.base import ALONE
 from gateway.store.database import Database
 from gateway.store.fitting import BookRefused
 from gateway.store.ledger import record_versions
@@ -106,7 +108,8 @@ class Gateway:
         self._data_dir = Path(book.data_dir)  # a reload does not move it
         # Workers have inherited the lock that the supervisor took.
         self.lock = None if self.siblings else DataLock(book.data_dir)
-        self._open_records(book)
+        shared = await state_id(book.state) if book.state.url else ALONE
+        self._open_records(book, shared)
         left = self._recover_left()
         limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
         limits += [limit for route in book.routes for limit in route.limits]
@@ -138,10 +141,10 @@ class Gateway:
         gc.set_threshold(*GC_THRESHOLDS)
         self.log("started", version=book.version, proxy=self.proxy_port, admin=self.admin_port)
 
-    def _open_records(self, book: Book) -> None:
+    def _open_records(self, book: Book, state: str) -> None:
         """Store and journal, with everything an earlier process left behind."""
         self.backend = backend_of(book.store)
-        self.sink = self.backend.open_sink(book.journal.dir)
+        self.sink = self.backend.open_sink(book.journal.dir, state)
         recovered = recover(book.journal.dir, self.sink)
         if recovered.segments:
             self.log("recovered", **recovered._asdict())
@@ -160,6 +163,7 @@ class Gateway:
         if book.state.url:
             journal = (recovered.journal_id, recovered.store_seq)
             self.fleet = Fleet(self, book.state, self.store, *journal)
+            self.fleet.keep_id(state)
             self.state = self.fleet.state
             self.now_us = self.fleet.now_us
 

@@ -137,6 +137,10 @@ class Fleet:
         except JournalError as error:
             raise StateUnavailable(f"the journal cannot be written: {error}") from error
 
+    def keep_id(self, state_id: str) -> None:
+        """What the state is known by (state/shared/identity.py) stays; "" is not known."""
+        self._agreement.state_id = state_id
+
     async def start(self) -> None:
         """Raises GroupsDiffer where the gateways that run have another number of groups."""
         for reloaded in _reloads(await asyncio.to_thread(self._changes))[-1:]:

@@ -37,8 +37,12 @@ class Backend(Protocol):
         """File or server, as it may be shown."""
         ...
 
-    def open_sink(self, journal_dir: str) -> SqliteSink | PostgresSink:
-        """The only writer of this process; the schema is up to date then."""
+    def open_sink(self, journal_dir: str, state: str | None = None) -> SqliteSink | PostgresSink:
+        """The only writer of this process; the schema is up to date then.
+
+        `state`: for a gateway the id of the state that it shares, "" if it cannot be known just
+        now, or ALONE; others that do not share it are refused then.
+        """
         ...
 
     def open_store(self) -> Store:
@@ -74,7 +78,7 @@ class SqliteBackend:
     def where(self) -> str:
         return str(self._path)
 
-    def open_sink(self, journal_dir: str) -> SqliteSink:
+    def open_sink(self, journal_dir: str, state: str | None = None) -> SqliteSink:
         return SqliteSink.open(self._path)
 
     def open_store(self) -> Store:
@@ -113,9 +117,9 @@ class PostgresBackend:
     def where(self) -> str:
         return self._postgres.where(self._url)
 
-    def open_sink(self, journal_dir: str) -> PostgresSink:
+    def open_sink(self, journal_dir: str, state: str | None = None) -> PostgresSink:
         try:
-            return self._sink.PostgresSink(self._url, journal_id_of(Path(journal_dir)))
+            return self._sink.PostgresSink(self._url, journal_id_of(Path(journal_dir)), state)
         except DatabaseError as error:
             raise StoreError(f"{self.where}: {error}") from error
 

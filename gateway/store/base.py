@@ -14,6 +14,8 @@ from gateway.core.book import Account
 from gateway.core.identity import KeyRecord
 from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, LimitState, PlansVersion
 
+ALONE = "alone"  # what a gateway decides with that shares no state
+
 
 class StoreError(Exception):
     """The store cannot be used as it is; the text names the remedy."""

@@ -23,6 +23,7 @@ from gateway.store import postgres
 from gateway.store.apply import BALANCES, REFUSALS, ROLLUPS, Insert, Sums, rollup_rows, take_apart
 from gateway.store.base import StoreError
 from gateway.store.checks import JOURNAL_SPAN
+from gateway.store.claim import claim
 from gateway.store.database import Database, DatabaseError
 from gateway.store.postgres import PgDatabase
 
@@ -40,17 +41,24 @@ _TIME_AT = 4  # in an event's row
 class PostgresSink:
     """Implements gateway.journal.sink.Sink. One thread at a time."""
 
-    def __init__(self, url: str, journal_id: str) -> None:
-        """Raises StoreError, DatabaseError."""
+    def __init__(self, url: str, journal_id: str, state: str | None = None) -> None:
+        """`state`: what a gateway decides with (claim.py). Raises StoreError, DatabaseError."""
         self._url = url
         self.journal_id = journal_id
         self.applied_seq = 0
         self._no = 0
         self._months: set[int] = set()  # those that have partitions
         self._dirty = True
+        self._state = state
         self._database = postgres.connect(url)
+        self._enter(lambda: postgres.migrate(self._database))
+
+    def _enter(self, first: Callable[[], object] = lambda: None) -> None:
+        """Go on with a new connection. Who does not get the claim has none, and makes another."""
         try:
-            postgres.migrate(self._database)
+            first()
+            if self._state is not None:
+                claim(self._database, self._state, self.journal_id)
             self._find_journal()
         except BaseException:
             self._database.close()
@@ -149,7 +157,7 @@ class PostgresSink:
         if not self._database.is_usable:
             self._database.close()
             self._database = postgres.connect(self._url)
-            self._find_journal()
+            self._enter()
 
     def _transact(self, change: Callable[[PgDatabase], T], *, is_durable: bool) -> T:
         database = self._database

@@ -130,6 +130,7 @@ class Agreement:
         self._members = Members(servers[0], tags[0], journal_id)
         self._reaching = asyncio.Lock()
         self._is_reached = False
+        self.state_id = ""  # gateways that run write it again, all of them the same
 
     async def reach(self, lost: str = "") -> None:
         """Raises GroupsDiffer where others run with another number; StateUnavailable.
@@ -167,6 +168,8 @@ class Agreement:
         )
 
     async def repeat(self) -> None:
-        """It may have been lost since."""
+        """It may have been lost since, and the state's id with it."""
         if self._is_reached:
             await self._servers[0].command("SET", self._key, len(self._tags), "NX")
+            if self.state_id:
+                await self._servers[0].command("SET", f"{self._tags[0]}id", self.state_id)
