@@ -1,8 +1,8 @@
 """Does a configuration fit what the store has?
 
-Invariant: a book that would give kept figures another meaning is refused as a whole,
-before anything is decided by it. Functions take the writing connection inside a
-transaction.
+Invariant: a book that would give kept figures another meaning, or leave accounts without the
+limits of their plan, is refused as a whole, before anything is decided by it.
+Functions take the writing connection inside a transaction.
 """
 
 from __future__ import annotations
@@ -32,9 +32,31 @@ def fit(connection: Database, book: Book) -> None:
         for meter in changed
         if meter.name in noted and _has_figures(connection, meter.name)
     ]
+    problems += _missing_plans(connection, book)
     if problems:
         raise BookRefused(problems)
     _note(connection, changed)
+
+
+def _missing_plans(connection: Database, book: Book) -> list[str]:
+    """Plans of stored accounts that would fall to another one, or to none.
+
+    A disabled account is refused every call, and is enabled again with a plan that is there.
+    """
+    rows = connection.execute("SELECT DISTINCT plan FROM accounts WHERE disabled = 0").fetchall()
+    missing = sorted(plan for (plan,) in rows if plan and plan not in book.plans)
+    return [said for plan in missing for said in _missing_plan(connection, book, plan)]
+
+
+def _missing_plan(connection: Database, book: Book, plan: str) -> list[str]:
+    sql = "SELECT id FROM accounts WHERE plan = ? AND disabled = 0 ORDER BY id"
+    rows = connection.execute(sql, (plan,)).fetchall()
+    # What is declared counts in place of what is stored.
+    found = [account for (account,) in rows if account not in book.accounts]
+    if not found:
+        return []
+    have = "1 account has" if len(found) == 1 else f"{len(found):,} accounts have"
+    return [f"plans: expected {plan!r}, which {have} ({found[0]}), found none"]
 
 
 def _note(connection: Database, meters: list[Meter]) -> None:

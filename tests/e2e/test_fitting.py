@@ -107,3 +107,21 @@ def test_a_meter_that_was_away_comes_back_in_its_own_decimals(gateway: Gateway) 
     assert gateway.get("/n/2", WHO).status == 200  # by the one before
     gateway.stop()
     assert not_started(gateway) == CHANGED
+
+
+def test_a_plan_that_an_account_has_may_not_go(gateway: Gateway) -> None:
+    gateway.config["plans"]["big"] = {"allowances": {"words": {"amount": 500, "per": "month"}}}
+    gateway.start()
+    assert gateway.cli("accounts", "create", "other", "--plan", "big").code == 0
+    gateway.config["plans"]["large"] = big = gateway.config["plans"].pop("big")  # renamed
+    gone = "plans: expected 'big', which 1 account has (other), found none"
+    assert refused(gateway) == [gone]
+    gateway.stop()
+    assert not_started(gateway) == gone
+    gateway.config["plans"]["big"] = big
+    gateway.start()
+    assert gateway.cli("accounts", "update", "other", "--plan", "large").code == 0
+    del gateway.config["plans"]["big"]
+    gateway.reload()
+    until(lambda: facts(gateway, "reloaded"), lambda lines: len(lines) == 1, what="reload")
+    assert "large" in gateway.cli("accounts", "show", "other").out

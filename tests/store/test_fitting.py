@@ -61,6 +61,25 @@ def test_an_allowance_of_an_account_is_a_figure(sink: Any, tmp_path: Path) -> No
         sink.run(lambda store: fit(store, book(tmp_path, 0)))
 
 
+def test_a_plan_that_accounts_have_may_not_go(sink: Any, tmp_path: Path) -> None:
+    small, both = book(tmp_path), book(tmp_path, plans=("small", "big"))
+    for account in (
+        Account("declared", "big"),  # the declared one counts, which is small
+        Account("never", ""),
+        Account("gone", "big", disabled=True),
+    ):
+        sink.run(lambda store, a=account: insert_account(store, a, 1))
+    sink.run(lambda store: fit(store, small))
+    for n, have in ((1, "1 account has"), (2, "2 accounts have")):
+        sink.run(lambda store, n=n: insert_account(store, Account(f"big-{n}", "big"), 1))
+        sink.run(lambda store: fit(store, both))
+        with pytest.raises(BookRefused) as refused:
+            sink.run(lambda store: fit(store, small))
+        assert refused.value.problems == [
+            f"plans: expected 'big', which {have} (big-1), found none"
+        ]
+
+
 GRANT = LedgerEntry(
     "g1", "declared", "words", "promo", "g1", 0, 100, 0, None, 0, "", 0, "", "op", 5
 )
