@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.support.configs import caller, config, route
-from tests.support.gateway import Gateway, NotStarted
+from tests.support.gateway import Gateway, NotStarted, free_port
 from tests.support.recorder import Recorder
 from tests.support.stores import postgres_url
 from tests.support.until import until
@@ -84,11 +84,28 @@ def test_with_and_without_a_state_or_with_another_one(make: Make, valkey: Valkey
     refused(make("bare", None))
     refused(make("other", {**state, "prefix": "t-claim-other"}))
     refused(make("elsewhere", {**state, "url": f"{valkey.url.rsplit('/', 1)[0]}/1"}))
-    two = make("two", dict(state)).start()
+    # The same by another name: it is the state that tells.
+    two = make("two", {**state, "url": valkey.url.replace("127.0.0.1", "localhost")}).start()
     assert [gateway.get("/n/1", WHO).status for gateway in (one, two)] == [200, 200]
+    valkey.command("FLUSHALL")
+    until(lambda: valkey.command("GET t-claim{0}id")[:2] != b"$-", what="the state's id, again")
+    make("three", state).start()
+
+
+def test_one_that_cannot_reach_its_state_is_let_in_beside_others_that_share_one(
+    make: Make, valkey: Valkey
+) -> None:
+    away = {"url": f"redis://127.0.0.1:{free_port()}/0", "prefix": "t-away"}
+    make("one", {"url": valkey.url, "prefix": "t-away"}).start()
+    two = make("two", away).start()
+    refused(make("bare", None))
+    assert two.get("/n/1", WHO).status == 200
+
+
+def test_without_a_state_nobody_is_let_in(make: Make) -> None:
+    one = make("one", None).start()
+    refused(make("two", {"url": f"redis://127.0.0.1:{free_port()}/0"}))
     one.stop()
-    two.stop()
-    make("alone", None).start()
 
 
 def claims(connection: psycopg.Connection[Any]) -> int:
