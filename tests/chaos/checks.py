@@ -13,6 +13,7 @@ from tests.api.admin_client import Admin
 from tests.chaos.cast import Cast
 from tests.chaos.load import Call, Load
 from tests.chaos.scene import Scene
+from tests.support.configs import Caller
 from tests.support.gateway import Gateway
 from tests.support.until import until
 
@@ -132,14 +133,19 @@ def check_usage(scene: Scene, cast: Cast, events: Sequence[Event]) -> None:
             if part.rate:  # it has no allowance: nothing is told, but its document is read
                 assert gateway.get("/v1/usage", who).status == 200
                 continue
-            figures = until(
-                lambda g=gateway, w=who: g.usage(w),  # type: ignore[misc]
-                lambda found: not found["in_flight"],
-                what=f"the end of the holds of {name}",
+            mine = sum([event.coins for event in events if event.account == who.account])
+            until(  # what one tells of the others' requests may be 0.2 s old
+                lambda g=gateway, w=who: _told(g, w),  # type: ignore[misc]
+                lambda told, m=mine: told == (m, 0),  # type: ignore[misc]
+                what=f"the end of the holds of {name}, and {mine} coins used, at {gateway}",
                 deadline_s=HOLDS_S,
             )
-            mine = sum([event.coins for event in events if event.account == who.account])
-            assert figures["used"] == mine, (name, figures["used"], mine, gateway)
+
+
+def _told(gateway: Gateway, who: Caller) -> tuple[int, int]:
+    """What is used, and what is held."""
+    figures = gateway.usage(who)
+    return figures["used"], figures["in_flight"]
 
 
 def check_holds(scene: Scene, cast: Cast) -> None:
