@@ -8,6 +8,7 @@ a few times a second, so that a message that is missed is missed for no longer t
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -124,6 +125,8 @@ class Fleet:
         self.state = SharedState(store, groups, journal_id, self)
         self.state.allows = settings.when_away == "allow"
         self._chores: list[asyncio.Task[None]] = []
+        self._hearing = threading.Lock()
+        self._log_reader: Database | None = None
         self._seen: set[int] = set()  # the last numbers of the audit log
         self._marked = -1  # the journal's record that all groups have
 
@@ -282,6 +285,9 @@ class Fleet:
         await self._close()
 
     async def _close(self) -> None:
+        reader, self._log_reader = self._log_reader, None
+        if reader is not None:
+            reader.close()
         await asyncio.gather(*[server.close() for server in self._servers])
 
     # -- outside of an account ------------------------------------------------
@@ -400,12 +406,24 @@ class Fleet:
 
         Numbers are given before they are committed, so the last ones are looked at again.
         """
-        since = max(self._seen, default=0) - LATE_CHANGES
-        with closing(self._reader()) as database:
+        with self._hearing:
+            since = max(self._seen, default=0) - LATE_CHANGES
+            rows = self._read_log(since)
+            found = [Changed(*row) for row in rows if row[0] not in self._seen]
+            self._seen = {row[0] for row in rows}
+            return found
+
+    def _read_log(self, since: int) -> list[Any]:
+        """By a connection that stays: another one each time costs more than the answer."""
+        database = self._log_reader or self._reader()
+        self._log_reader = None
+        try:
             rows = database.execute(_CHANGED, (since,)).fetchall()
-        found = [Changed(*row) for row in rows if row[0] not in self._seen]
-        self._seen = {row[0] for row in rows}
-        return found
+        except BaseException:
+            database.close()
+            raise
+        self._log_reader = database
+        return rows
 
     def _take_up(self, changes: list[Changed]) -> None:
         directory = self._gateway.directory
