@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import bisect
+import gc
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ import uvloop
 from bench.machine import facts
 from bench.processes import two_cores
 from bench.run import RESULTS
+from gateway.app import GC_THRESHOLDS
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.limits import RateLimit
 from gateway.core.periods import MONTH
@@ -200,6 +202,9 @@ async def measure(valkey: Valkey, options: argparse.Namespace) -> dict[str, Any]
     await stage.request(0)
     before = stage.memory(), own.memory_info().rss
     await stage.each_once(options.accounts, options.in_flight)
+    gc.collect()  # as a gateway does at its start (app.py)
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     kept = stage.memory() - before[0], own.memory_info().rss - before[1]
     memory = {"server": kept[0] / options.accounts, "own": kept[1] / options.accounts}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in choices}
