@@ -22,9 +22,10 @@ from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource, Posting
 from gateway.state.shared.barrier import BEAT_S, LOOK_S, Barrier
-from gateway.state.shared.document import LEASE_US, Document, Record, read, row_of, used_field
+from gateway.state.shared.document import LEASE_US, Document, Record, read, used_field
 from gateway.state.shared.groups import Agreement, Group, GroupsDiffer, place_of, tags
 from gateway.state.shared.link import Link, StateUnavailable, posted_key
+from gateway.state.shared.posts import body_again, used_by
 from gateway.state.shared.shared import SharedState
 from gateway.store.backend import Backend
 from gateway.store.base import Store
@@ -192,9 +193,7 @@ class Fleet:
                 links[n] = Link(server, tag, journal_id, barrier.epoch, first_batch)
                 links[n].start()
             key = f"{tag}a:{account}"
-            fields = [(used_field(*row_of(posting)), posting[1]) for posting in used]
-            singles = [(hold_id, 0, fields, 0)]
-            links[n].tell(["give", key, journal_id, seq, seq, [], singles, [], [], 0], (key,))
+            links[n].tell(body_again(key, journal_id, hold_id, seq, used_by(used)), (key,))
         for link in links.values():
             await link.stop(ADOPT_S)
 

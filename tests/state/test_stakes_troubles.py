@@ -177,9 +177,6 @@ def test_what_was_given_back_while_a_document_was_awaited_is_not_paid(
     held = holds(shop.ask(one, [ONE] * 10))
     ship(shop, 2)
     shop.run(one.server.command("DEL", shop.key))
-    state = one.state.loaded(ACCOUNT)
-    assert state is not None
-    posts = one.state.shared(state).posts
     real = one.standing
 
     async def slowly(account_id: str) -> list[str | int]:
@@ -189,7 +186,7 @@ def test_what_was_given_back_while_a_document_was_awaited_is_not_paid(
     async def meanwhile() -> None:
         one.standing = slowly  # type: ignore[method-assign]
         settle(shop, one, held[:1])
-        while not posts.is_behind:
+        while not one.state.behind():
             await asyncio.sleep(0)
         for hold in held[1:6]:
             one.state.release(hold)

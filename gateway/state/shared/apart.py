@@ -15,7 +15,7 @@ from gateway.core.refusals import Refusal
 from gateway.state.base import Ask
 from gateway.state.refusal import counter_row
 from gateway.state.shared.document import LEASE_US
-from gateway.state.shared.limits import give_back, refusal_by, tell_counters
+from gateway.state.shared.limits import give_back, let_go, refusal_by, tell_counters
 from gateway.state.shared.link import StateUnavailable
 from gateway.state.shared.places import Place
 
@@ -82,8 +82,7 @@ class Apart:
         for place in self._taken:
             gauges = place.gauges
             if gauges:
-                body = ["untake", [self._id], [["c", key] for key in gauges]]
-                place.group.link.tell(body, tuple(gauges))
+                let_go(place.group.link, self._id, gauges)
 
     def renew(self) -> None:
         """The request goes on."""

@@ -10,6 +10,7 @@ from gateway.core.limits import Concurrency, Counter, FixedWindow, RateLimit, To
 from gateway.core.refusals import Refusal
 from gateway.state.refusal import counter_row, refusal_of
 from gateway.state.shared.document import LEASE_US
+from gateway.state.shared.link import Link
 
 
 def limit_body(limit: RateLimit, key: str) -> list[Any]:
@@ -40,6 +41,11 @@ def give_back(counter: Counter) -> None:
         counter.count = max(0, counter.count - 1)
     elif isinstance(counter, Concurrency):
         counter.in_flight = max(0, counter.in_flight - 1)
+
+
+def let_go(link: Link, hold_id: str, gauges: Sequence[str]) -> None:
+    """Limits of requests in flight, by their keys, count this one no more."""
+    link.tell(["untake", [hold_id], [["c", key] for key in gauges]], tuple(gauges))
 
 
 def refusal_by(counters: list[Counter], now_us: int) -> Refusal:

@@ -118,21 +118,19 @@ class Asked:
 class Told:
     """One step whose reply nobody waits for."""
 
-    __slots__ = ("body", "keys", "then")
+    __slots__ = ("body", "keys")
 
     is_asked = False
 
-    def __init__(self, body: list[Any], keys: tuple[str, ...], then: Then | None) -> None:
+    def __init__(self, body: list[Any], keys: tuple[str, ...]) -> None:
         self.body = body
         self.keys = keys
-        self.then = then
 
     def encode(self) -> bytes:
         return orjson.dumps(self.body)
 
     def done(self, reply: Reply) -> None:
-        if self.then is not None:
-            self.then(reply)
+        pass
 
     def fail(self, error: StateUnavailable) -> None:
         pass
@@ -172,7 +170,6 @@ class Link:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failure = ""  # why the server is away; "" while it is not
-        self.failed_s = 0.0
         self.on_abandoned: Callable[[str], None] = lambda why: None  # a batch that cannot be done
         self.behind = 0  # accounts of which something that was told waits for a document
         self.dropped = 0  # steps that were told and could not be kept
@@ -215,9 +212,9 @@ class Link:
         self.put(Asked(body, keys, reply, late))
         return await reply
 
-    def tell(self, body: list[Any], keys: tuple[str, ...], then: Then | None = None) -> None:
+    def tell(self, body: list[Any], keys: tuple[str, ...]) -> None:
         """A step whose reply nobody waits for; it is kept while the server is away."""
-        self.put(Told(body, keys, then))
+        self.put(Told(body, keys))
 
     def put(self, step: Step) -> bool:
         """The next step; False when it could not be kept.
@@ -333,8 +330,6 @@ class Link:
 
     def _fail(self, failure: str) -> None:
         """Whoever waits hears that the server is away."""
-        if not self.failure:
-            self.failed_s = time.monotonic()
         self.failure = failure
         self._epoch = ""  # it may be another server that answers next: its epoch is looked at
         error = StateUnavailable(failure)

@@ -172,11 +172,6 @@ class Posts:
         self._open: Give | None = None  # the step that is being gathered
         self._waiting: list[Ended] = []  # while there is no document
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something that was told waits for a document."""
-        return bool(self._waiting)
-
     def tell(self, ended: Ended) -> None:
         give = self._open
         if self._waiting:

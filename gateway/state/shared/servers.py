@@ -77,10 +77,7 @@ class RedisServer:
     async def _connected(self, connection: Any) -> None:
         """Another connection may be to another process."""
         await connection.on_connect()
-        found = ""
-        for section, figure in (("server", "run_id"), ("replication", "master_replid")):
-            await connection.send_command("INFO", section)
-            found += _figure((await connection.read_response()).decode(), figure)[:16]
+        found = await _process_of(connection)
         before, self._process = self._process, found
         if before not in ("", found):
             raise _Another("another server process answers now")
@@ -109,9 +106,11 @@ class RedisServer:
 
     async def process(self) -> str:
         # What was told when it was connected to may have changed since: asked again.
-        server = await self.command("INFO", "server")
-        replication = await self.command("INFO", "replication")
-        return f"{server['run_id'][:16]}{replication['master_replid'][:16]}"
+        async def ask() -> str:
+            return await _process_of(await self._connect())
+
+        process: str = await self._call(ask)
+        return process
 
     async def remove(self, pattern: str) -> None:
         cursor = 0
@@ -222,6 +221,15 @@ def _unavailable(error: Exception) -> StateUnavailable:
     if isinstance(error, ResponseError) and "script" in text:
         return Broken(text)
     return StateUnavailable(text)
+
+
+async def _process_of(connection: Any) -> str:
+    """Which process it is, and whose writes it has."""
+    found = ""
+    for section, figure in (("server", "run_id"), ("replication", "master_replid")):
+        await connection.send_command("INFO", section)
+        found += _figure((await connection.read_response()).decode(), figure)[:16]
+    return found
 
 
 def _figure(info: str, name: str) -> str:

@@ -30,6 +30,7 @@ from gateway.state.shared.admission import Admission
 from gateway.state.shared.document import LEASE_US, stake_field
 from gateway.state.shared.groups import Group
 from gateway.state.shared.in_flight import NO_GAUGES, InFlight
+from gateway.state.shared.limits import let_go
 from gateway.state.shared.link import Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
 from gateway.state.shared.places import Places
@@ -246,8 +247,7 @@ class SharedState(MemoryState):
         else:
             shared.release(hold)
             if gauges:
-                limits = [["c", key] for key in gauges]
-                shared.link.tell(["untake", [id_], limits], tuple(gauges))
+                let_go(shared.link, id_, gauges)
 
     def renew(self, before_us: int) -> None:
         """Tell that requests that were admitted before an instant go on."""
@@ -291,11 +291,7 @@ class SharedState(MemoryState):
 
     def behind(self) -> set[str]:
         """Tags of groups that have yet to be told what was posted."""
-        return {
-            self._places.group_of(account_id).tag
-            for account_id, shared in self._shared.items()
-            if shared.posts.is_behind
-        }
+        return {group.tag for group in self.groups if group.link.behind}
 
     def outdate(self, account_id: str) -> None:
         """The account was changed elsewhere: its terms are read before the next decision."""

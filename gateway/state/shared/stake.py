@@ -125,7 +125,7 @@ Waiter = asyncio.Future[StakeHold | int]
 class Take:
     """Requests of one form that ask together. Implements link.Step."""
 
-    __slots__ = ("form", "stake", "keys", "is_sent", "_asks", "_late")
+    __slots__ = ("form", "stake", "keys", "_asks", "_late")
 
     is_asked = True
 
@@ -134,7 +134,6 @@ class Take:
         self.form = form
         self.stake = stake
         self.keys = form.keys
-        self.is_sent = False
         self._asks: list[tuple[Ask, Waiter]] = []
         self._late = late
 
@@ -145,7 +144,6 @@ class Take:
         return waiter
 
     def encode(self) -> bytes:
-        self.is_sent = True
         self.form.take = None
         ids = orjson.dumps([ask.event_id for ask, _ in self._asks]) if self.form.gauges else b"0"
         is_open = b"true" if self.stake.count > 0 else b"false"
