@@ -20,7 +20,7 @@ from gateway.store.backend import backend_of
 from gateway.store.base import StoreError, StoreUnavailable
 from gateway.store.database import DatabaseError
 from gateway.store.postgres import PgDatabase, translate
-from gateway.store.postgres_sink import PostgresSink, _line, copying
+from gateway.store.postgres_sink import Columns, PostgresSink, copy_rows
 from gateway.usage.audit import audit
 from tests.journal.making import WEEK_US, event, settings, shipping, write
 from tests.support.stores import postgres_url, use_kind
@@ -233,8 +233,7 @@ def test_figures_are_exact_and_never_fractions(
 )
 def test_a_text_is_copied_as_it_is(prompt: PgDatabase, text: str) -> None:
     prompt.execute("CREATE TEMP TABLE copied (n BIGINT, a TEXT, b TEXT)")
-    with copying(prompt, "copied (n, a, b)") as copy:
-        copy.write(_line((2**53, text, "b")) + _line((1, "a", text)))
+    copy_rows(prompt, Columns("copied", "n:d a:s b:s"), [2**53, text, "b", 1, "a", text])
     rows = prompt.execute("SELECT n, a, b FROM copied ORDER BY n").fetchall()
     assert rows == [(1, "a", text), (2**53, text, "b")]
 
