@@ -24,7 +24,7 @@ from gateway.api.usage import UsageApi
 from gateway.config import load
 from gateway.config.reload import FIXED_ALONE, load_again, log_warnings
 from gateway.core.book import Book, Listener
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
 from gateway.follow import Follower
 from gateway.journal.errors import JournalError, JournalFull
 from gateway.journal.folders import left_folders

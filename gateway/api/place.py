@@ -59,7 +59,7 @@ class LastSeq(Protocol):
 
 
 class Fleet(Protocol):
-    """What is asked of gateways that share a state (gateway/fleet.py)."""
+    """What is asked of gateways that share a state (gateway/fleet/fleet.py)."""
 
     async def documents(self) -> dict[str, Document]: ...
 

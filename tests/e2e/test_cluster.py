@@ -22,7 +22,7 @@ from tests.support import scripts
 from tests.support.cluster import Cluster
 from tests.support.cluster import cluster as shared_cluster
 from tests.support.configs import Caller, Config, config, pool, route
-from tests.support.gateway import Gateway, NotStarted
+from tests.support.gateway import Gateway, NotStarted, running
 from tests.support.recorder import Recorder
 from tests.support.tls import Certificate, Fronts
 from tests.support.until import until
@@ -105,14 +105,9 @@ def started(home: Path, server: Any, when_away: str = "deny") -> Iterator[Shard]
     recorder.scripts |= {f"/hang/{n}": scripts.Gate() for n in (1, 2)}
     made = Shard(home, server, recorder, when_away)
     try:
-        for gateway in made.gateways:
-            gateway.start()
-        yield made
-        for gateway in made.gateways:
-            gateway.stop()
+        with running(made.gateways):
+            yield made
     finally:
-        for gateway in made.gateways:
-            gateway.kill()
         recorder.stop()
 
 

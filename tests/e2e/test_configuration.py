@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.configs import Config, caller, config, route
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, running
 from tests.support.recorder import Recorder
 from tests.support.stores import postgres_url
 from tests.support.until import until
@@ -111,18 +111,15 @@ def pair(tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest) -> Iter
     recorder = Recorder()
     made = Pair(tmp_path, valkey, recorder, getattr(request, "param", 1))
     try:
-        for gateway in made.gateways:
-            gateway.start()
-        if made.gateways[1].config["workers"] > 1:
-            until(
-                lambda: facts(made.gateways[1], "serving"), what="all workers", deadline_s=START_S
-            )
-        yield made
-        for gateway in made.gateways:
-            gateway.stop()
+        with running(made.gateways):
+            if made.gateways[1].config["workers"] > 1:
+                until(
+                    lambda: facts(made.gateways[1], "serving"),
+                    what="all workers",
+                    deadline_s=START_S,
+                )
+            yield made
     finally:
-        for gateway in made.gateways:
-            gateway.kill()
         recorder.stop()
 
 

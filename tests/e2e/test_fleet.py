@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import scripts
 from tests.support.configs import Caller, Config, config, pool, route
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, running
 from tests.support.recorder import Recorder
 from tests.support.stores import postgres_url
 from tests.support.until import until
@@ -86,14 +86,9 @@ def pair(tmp_path: Path, valkey: Valkey) -> Iterator[Pair]:
     recorder.scripts["/hang/1"] = scripts.Gate()
     made = Pair(tmp_path, valkey, recorder)
     try:
-        for gateway in made.gateways:
-            gateway.start()
-        yield made
-        for gateway in made.gateways:
-            gateway.stop()
+        with running(made.gateways):
+            yield made
     finally:
-        for gateway in made.gateways:
-            gateway.kill()
         recorder.stop()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.test_crash import assert_audit_is_clean
 from tests.e2e.test_fleet import ROOMY, Pair
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, running
 from tests.support.recorder import Recorder
 from tests.support.until import until
 from tests.support.valkey import Valkey
@@ -28,14 +28,9 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     recorder, valkey = Recorder(), Valkey().start()
     made = Pair(tmp_path, valkey, recorder)
     try:
-        for gateway in made.gateways:
-            gateway.start()
-        yield made
-        for gateway in made.gateways:
-            gateway.stop()
+        with running(made.gateways):
+            yield made
     finally:
-        for gateway in made.gateways:
-            gateway.kill()
         valkey.stop()
         recorder.stop()
 

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,3 +237,17 @@ class Gateway:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
         raise AssertionError("no VmHWM in /proc/PID/status")
+
+
+@contextmanager
+def running(gateways: Sequence[Gateway]) -> Iterator[None]:
+    """All of them: started, and stopped cleanly after a test that passed."""
+    try:
+        for gateway in gateways:
+            gateway.start()
+        yield
+        for gateway in gateways:
+            gateway.stop()
+    finally:
+        for gateway in gateways:
+            gateway.kill()

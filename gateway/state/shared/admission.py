@@ -58,12 +58,12 @@ class Admission:
             if form is None:
                 return await self._admit_carefully(ask, shared)
             take = form.take
-            if take is None or not shared.link.may_join:
+            if take is None or not shared.link.may_join():
                 take = Take(form, shared.stake, _too_late)
                 shared.link.put(take)
                 form.take = take
             found = await take.join(ask)
-            if isinstance(found, StakeHold):
+            if found.__class__ is StakeHold:
                 return self._begun(found, ask)
             if found == REFUSED:
                 decision = decide(ask, form.counters, form.charged, self._accounts)
@@ -118,9 +118,10 @@ class Admission:
             return None
         limits = ask.limits
         name: tuple[Any, ...] = (id(ask.charges), id(limits))
-        if limits:
-            name += tuple([subject_of(limit, ask) for limit in limits])
         form = shared.forms.get(name)
+        if form is None and any([limit.subject != "account" for limit in limits]):
+            name += tuple([subject_of(limit, ask) for limit in limits])
+            form = shared.forms.get(name)
         if form is None or not form.is_good(ask.time_us):
             form = self._new_form(ask, shared)
             if form is not None:

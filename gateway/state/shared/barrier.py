@@ -52,7 +52,7 @@ return 1
 
 
 class Here(Protocol):
-    """What is asked of this gateway (gateway/fleet.py)."""
+    """What is asked of this gateway (gateway/fleet/fleet.py)."""
 
     async def ship(self) -> None:
         """Done when the store has all that is closed here. Raises StateUnavailable."""

@@ -20,6 +20,10 @@ import orjson
 
 STEPS_PER_BATCH = 500  # so that no call keeps the server from the others for long
 KEPT_MAX = 100_000  # steps that are told while the server is away, some 300 bytes each
+# A call costs as much as a dozen requests in it. While each turn of the loop brings more, what
+# there is waits so long after the call before; a loop that has nothing else to do does not wait.
+GATHER_S = 0.002
+QUIET_TURNS = 2  # what a socket brings is heard a turn later
 RETRY_S = 0.1
 EPOCH_WAIT_S = 6.0  # who asks meanwhile waits; it takes a second
 
@@ -168,6 +172,8 @@ class Link:
         self._sent: list[Step] = []
         self._back: list[Step] = []
         self._wake = asyncio.Event()
+        self._came = 0  # steps, and what was added to them
+        self._sent_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self.failure = ""  # why the server is away; "" while it is not
         self.on_abandoned: Callable[[str], None] = lambda why: None  # a batch that cannot be done
@@ -198,12 +204,12 @@ class Link:
         """The one that was found last; "" before that."""
         return self._epoch
 
-    @property
     def may_join(self) -> bool:
-        """Whether a step that was put and is not sent may still be added to.
+        """Whether a step that was put and is not sent may still be added to; if so, it is.
 
         All that waits then goes in one batch, so records are told in their order.
         """
+        self._came += 1
         return len(self._queue) < STEPS_PER_BATCH
 
     async def ask(self, body: list[Any], keys: tuple[str, ...], late: Then | None = None) -> Reply:
@@ -228,6 +234,7 @@ class Link:
             self.dropped += 1
             return False
         self._queue.append(step)
+        self._came += 1
         self._wake.set()
         return True
 
@@ -246,10 +253,19 @@ class Link:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
+                await self._gather()
                 try:
                     await self._send()
                 except Exception as error:  # a fault of ours: nobody else is to wait for it
                     self._abandon(f"{type(error).__name__}: {error}")
+
+    async def _gather(self) -> None:
+        """Until nothing more comes up, or the call before was long enough ago."""
+        quiet, came = 0, self._came
+        while quiet < QUIET_TURNS and time.monotonic() < self._sent_s + GATHER_S:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if came == self._came else 0
+            came = self._came
 
     async def _send(self) -> None:
         """Send what there is, until it is done."""
@@ -261,7 +277,7 @@ class Link:
         body = b"[%b]" % b",".join([step.encode() for step in steps])
         is_again = False
         while True:
-            began_s = time.monotonic()
+            began_s = self._sent_s = time.monotonic()
             try:
                 self.before()
                 if self.dropped != self._made_up:

@@ -1,4 +1,4 @@
-"""What a shared account asks of the rest of a gateway (gateway/fleet.py)."""
+"""What a shared account asks of the rest of a gateway (gateway/fleet/fleet.py)."""
 
 from __future__ import annotations
 

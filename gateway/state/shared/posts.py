@@ -176,7 +176,7 @@ class Posts:
         give = self._open
         if self._waiting:
             self._waiting.append(ended)  # its stake counts it, so none of that name begins
-        elif give is not None and not give.is_sent and self._link.may_join:
+        elif give is not None and not give.is_sent and self._link.may_join():
             give.ended.append(ended)
         else:
             self._put([ended])

@@ -39,6 +39,7 @@ from gateway.state.shared.posts import (
     NOTHING,
     Ended,
     Held,
+    Parts,
     body_again,
     held_by,
     used_by,
@@ -157,7 +158,10 @@ class SharedState(MemoryState):
         shared = hold.form.shared if isinstance(hold, StakeHold) else self.shared(hold.account)
         if not shared.is_current:
             return False
-        return all([balance.is_plain for balance, _ in hold.reserved])
+        for balance, _ in hold.reserved:  # noqa: SIM110 - for every request
+            if not balance.is_plain:
+                return False
+        return True
 
     async def settlement_together(
         self, hold: Hold, charges: Charges, counted: tuple[Counted, ...]
@@ -183,14 +187,19 @@ class SharedState(MemoryState):
         if isinstance(hold, StakeHold):
             shared = hold.form.shared
             if hold not in shared.posted and hold not in shared.spent:
-                is_in_flight = hold.form.gauges or self._in_flight.apart
+                form = hold.form
+                is_in_flight = form.gauges or self._in_flight.apart
                 gauges = self._in_flight.let_go(hold, id_) if is_in_flight else NO_GAUGES
                 shared.own.pop(id_, None)
-                self._settle_copy(hold, settlement)
-                is_as_held = settlement.amounts is None and settlement.moves is None
-                used = None if is_as_held else used_by(settlement.postings)
-                own = (NOTHING, hold.stake, hold.form)
-                shared.posts.tell(Ended(id_, seq, time_us, used, gauges, *own))
+                used: Parts | None = None  # as it was held
+                if settlement.moves is None:
+                    super().settle(hold, settlement)
+                else:
+                    self._settle_copy(hold, settlement)
+                if settlement.moves is not None or settlement.amounts is not None:
+                    used = used_by(settlement.postings)
+                ended = Ended(id_, seq, time_us, used, gauges, NOTHING, hold.stake, form)
+                shared.posts.tell(ended)
                 return
         shared = self.shared(hold.account)
         gauges = self._in_flight.let_go(hold, id_)
