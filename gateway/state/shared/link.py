@@ -22,7 +22,7 @@ STEPS_PER_BATCH = 500  # so that no call keeps the server from the others for lo
 KEPT_MAX = 100_000  # steps that are told while the server is away, some 300 bytes each
 # A call costs as much as a dozen requests in it. While each turn of the loop brings more, what
 # there is waits so long after the call before; a loop that has nothing else to do does not wait.
-GATHER_S = 0.002
+GATHER_S = 0.004
 QUIET_TURNS = 2  # what a socket brings is heard a turn later
 RETRY_S = 0.1
 EPOCH_WAIT_S = 6.0  # who asks meanwhile waits; it takes a second
