@@ -23,7 +23,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -36,13 +35,13 @@ from gateway.app import GC_THRESHOLDS
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.limits import RateLimit
 from gateway.core.periods import MONTH
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
 from gateway.state.base import AccountState, Hold
 from gateway.state.shared.document import Record
 from gateway.state.shared.groups import Group
 from gateway.state.shared.link import Link
 from gateway.state.shared.servers import RedisServer
 from gateway.state.shared.shared import SharedState
+from tests.support.asking import Asking, NoStore
 from tests.support.valkey import Valkey
 
 ZIPF = 1.1
@@ -54,41 +53,8 @@ PLAN = Plan("p", (Allowance("coins", 10**12, MONTH),), (LIMIT,))
 CHARGES = (("coins", 1),)
 
 
-@dataclass
-class Ask:
-    """A state.base.Ask."""
-
-    account: AccountState
-    time_us: int
-    event_id: str
-    request_id: str
-    charges: tuple[tuple[str, int], ...] = CHARGES
-    limits: tuple[RateLimit, ...] = PLAN.limits
-    counted: tuple[Any, ...] = ()
-    key_id: str = "key"
-    user: str = ""
-    project: str = ""
-    source: str = "127.0.0.1"
-    route_name: str = "route"
-
-
-class Nothing:
-    """A store in which nothing was used yet, and what else an account asks for."""
-
-    def balances(self, account_id: str) -> list[BalanceRow]:
-        return []
-
-    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        return [0] * (len(bounds) - 1)
-
-    def entries(self, account_id: str) -> list[LedgerEntry]:
-        return []
-
-    def versions(self, account_id: str) -> list[AccountVersion]:
-        return []
-
-    def plans(self) -> list[PlansVersion]:
-        return []
+class Outside(NoStore):
+    """And what else an account asks for."""
 
     async def standing(self, account_id: str) -> list[str | int]:
         return []
@@ -109,7 +75,7 @@ class Stage:
     def __init__(self, valkey: Valkey) -> None:
         self.valkey = valkey
         self.server = RedisServer(valkey.url, 5.0)
-        nothing = Nothing()
+        outside = Outside()
 
         async def epoch(found: str) -> str:
             if not found:
@@ -119,7 +85,7 @@ class Stage:
         self.link = Link(self.server, "bench{0}", "journal", epoch, time.time_ns() // 1000)
         self.link.start()
         groups = [Group("bench{0}", self.link)]
-        self.state = SharedState(nothing, groups, "journal", nothing)
+        self.state = SharedState(outside, groups, "journal", outside)
         self.numbers = itertools.count(1)
         self.seqs = itertools.count(1)
 
@@ -130,7 +96,8 @@ class Stage:
 
     async def request(self, n: int) -> None:
         id_ = f"e{next(self.numbers):026d}"
-        ask = Ask(self.account(n), time.time_ns() // 1000, id_, id_)
+        ask = Asking(self.account(n), time.time_ns() // 1000, CHARGES, PLAN.limits)
+        ask.event_id = ask.request_id = id_
         hold = await self.state.admit_together(ask)
         assert isinstance(hold, Hold), hold
         assert hold.ask is not None

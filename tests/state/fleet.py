@@ -22,7 +22,8 @@ from gateway.state.shared.groups import Group, GroupServer, place_of, tags
 from gateway.state.shared.link import Link
 from gateway.state.shared.shared import SharedState
 from gateway.state.spending import Spending
-from tests.state.stage import Asking, Stage, Store
+from tests.state.stage import Stage, Store
+from tests.support.asking import Asking
 from tests.support.cluster import cluster
 from tests.support.valkey import server
 

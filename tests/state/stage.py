@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 from gateway.core.book import Account, Allowance, OverageRate, Plan
 from gateway.core.ledger import Balance
-from gateway.core.limits import RateLimit
 from gateway.core.money import NOTHING, whole_micro
 from gateway.core.overage import cost_of_month
 from gateway.core.periods import Period
@@ -19,8 +18,9 @@ from gateway.core.refusals import Refusal
 from gateway.core.rows import AccountVersion, BalanceRow, EntryKind, LedgerEntry, PlansVersion
 from gateway.core.statement import Books, stages
 from gateway.core.terms import Timeline, effective_plan
-from gateway.state.base import AccountState, Hold, Posting
+from gateway.state.base import Hold, Posting
 from gateway.state.memory import MemoryState
+from tests.support.asking import Asking
 
 S = 1_000_000
 DOLLAR = 1_000_000  # micro-dollars
@@ -39,24 +39,6 @@ def allowance(meter: str, amount: int, period: Period = MONTH, **more: Any) -> A
 
 def priced(cents: int, units: int = 1) -> OverageRate:
     return OverageRate(cents * DOLLAR // 100, units)
-
-
-@dataclass
-class Asking:
-    """A state.base.Ask."""
-
-    account: AccountState
-    time_us: int
-    charges: tuple[tuple[str, int], ...]
-    counted: tuple[Counted, ...] = ()
-    limits: tuple[RateLimit, ...] = ()
-    key_id: str = "k"
-    user: str = "u"
-    project: str = "p"
-    source: str = "127.0.0.1"
-    route_name: str = "r"
-    event_id: str = "e"
-    request_id: str = "q"
 
 
 class Store:
@@ -150,7 +132,7 @@ class Stage:
     def admit(
         self, at_us: int, *charges: tuple[str, int], counted: tuple[Counted, ...] = ()
     ) -> Hold | Refusal:
-        return self.hot.admit(Asking(self.state, at_us, charges, counted))
+        return self.hot.admit(Asking(self.state, at_us, charges, counted=counted))
 
     def hold(
         self, at_us: int, *charges: tuple[str, int], counted: tuple[Counted, ...] = ()

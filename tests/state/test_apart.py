@@ -16,7 +16,8 @@ from gateway.state.shared.groups import place_of
 from gateway.state.shared.link import StateUnavailable
 from gateway.state.shared.places import is_of_account
 from tests.state.fleet import ACCOUNT, ClusterFleet
-from tests.state.stage import Asking, S, allowance
+from tests.state.stage import S, allowance
+from tests.support.asking import Asking
 
 ALGORITHMS: tuple[Algorithm, ...] = ("fixed_window", "gcra", "concurrency")
 T = 1_800_000_000 * S

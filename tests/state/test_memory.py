@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -12,11 +9,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from gateway.core.book import Account, Allowance, Plan
 from gateway.core.limits import RateLimit
 from gateway.core.periods import WEEK_US, Period
-from gateway.core.pricing import Counted
 from gateway.core.refusals import Refusal
-from gateway.core.rows import AccountVersion, BalanceRow, LedgerEntry, PlansVersion
+from gateway.core.rows import LedgerEntry
 from gateway.state.base import AccountState, Hold
 from gateway.state.memory import MemoryState
+from tests.support.asking import Asking, NoStore
 
 S = 1_000_000
 COINS = Allowance("coins", 20, Period("week"))
@@ -24,39 +21,6 @@ CREDITS = Allowance("credits", 5, Period("month"), status=402)
 HOURLY = RateLimit("hourly", "account", "fixed_window", 8, 3600 * S, 1, id="plan/free/hourly")
 PARALLEL = RateLimit("parallel", "key", "concurrency", 3, 0, 1, id="plan/free/parallel")
 PLAN = Plan("free", (COINS, CREDITS), (HOURLY, PARALLEL))
-
-
-class NoStore:
-    def balances(self, account_id: str) -> Iterable[BalanceRow]:
-        return ()
-
-    def uses(self, account_id: str, meter: str, period_us: int, bounds: Sequence[int]) -> list[int]:
-        return [0] * (len(bounds) - 1)
-
-    def entries(self, account_id: str) -> list[LedgerEntry]:
-        return []
-
-    def versions(self, account_id: str) -> list[AccountVersion]:
-        return []
-
-    def plans(self) -> list[PlansVersion]:
-        return []
-
-
-@dataclass
-class Asking:
-    account: AccountState
-    time_us: int
-    charges: tuple[tuple[str, int], ...]
-    limits: tuple[RateLimit, ...] = ()
-    key_id: str = "k"
-    user: str = "u"
-    project: str = "p"
-    source: str = "127.0.0.1"
-    route_name: str = "r"
-    counted: tuple[Counted, ...] = ()
-    event_id: str = "e"
-    request_id: str = "e"
 
 
 def fresh(plan: Plan = PLAN) -> tuple[MemoryState, AccountState]:

@@ -10,7 +10,8 @@ from gateway.core.limits import RateLimit
 from gateway.core.periods import Period
 from gateway.core.pricing import Counted, Rule
 from gateway.core.refusals import Refusal
-from tests.state.stage import DAY, DOLLAR, WEEK, Asking, Stage, allowance, priced, us
+from tests.state.stage import DAY, DOLLAR, WEEK, Stage, allowance, priced, us
+from tests.support.asking import Asking
 
 T = us("2026-03-10T12:00")
 APRIL = us("2026-04-01")

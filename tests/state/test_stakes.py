@@ -15,7 +15,8 @@ from gateway.core.limits import RateLimit
 from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
 from tests.state.fleet import Fleet, Process
-from tests.state.stage import WEEK, Asking, S, allowance, priced, us
+from tests.state.stage import WEEK, S, allowance, priced, us
+from tests.support.asking import Asking
 
 NOW = us("2026-03-02T12:00")
 ONE, TWO, FREE = (("coins", 1),), (("coins", 2),), (("coins", 0),)
