@@ -72,3 +72,41 @@ async def test_what_could_not_be_kept_is_made_up_from_the_store(
             await asyncio.sleep(0.01)
     assert begun == [""]
     await link.stop(0)
+
+
+class Counting(Away):
+    """Counts the steps of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_back = True
+        self.calls: list[int] = []
+
+    async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
+        reply = await super().run(keys, arguments)
+        self.calls.append(len(reply[1]))
+        return reply
+
+
+@pytest.mark.parametrize(("gather_s", "is_one"), [(3600.0, True), (0.0, False)])
+async def test_steps_gather_while_each_turn_brings_more(
+    monkeypatch: pytest.MonkeyPatch, gather_s: float, is_one: bool
+) -> None:
+    """And no longer: an hour is not waited for."""
+    monkeypatch.setattr(link_module, "GATHER_S", gather_s)
+
+    async def epoch(found: str) -> str:
+        return "1"
+
+    counting = Counting()
+    link = Link(counting, TAG, "w", epoch, 1)
+    link.start()
+    await link.ask(["look", "k"], ("k",))
+    for _ in range(60):
+        link.tell(["look", "k"], ("k",))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await link.ask(["look", "k"], ("k",))
+    assert sum(counting.calls) == 62
+    assert (len(counting.calls) == 2) == is_one
+    await link.stop(0)

@@ -321,19 +321,23 @@ class Link:
     async def _make_up(self) -> None:
         """What could not be kept is in the journal: the group is begun anew, with the store's."""
         dropped = self.dropped
-        try:
-            self._epoch = await asyncio.wait_for(self._renew_epoch(""), EPOCH_WAIT_S)
-        except TimeoutError:
-            raise StateUnavailable("the state could not be begun anew in time") from None
+        await self._begin("")
         self._made_up = dropped
 
     async def _adopt(self, found: str) -> None:
         """Go on with the epoch that there is, or with a new one when the group was lost."""
         try:
-            self._epoch = await asyncio.wait_for(self._renew_epoch(found), EPOCH_WAIT_S)
-        except (StateUnavailable, TimeoutError) as error:
-            self._fail(str(error) or "the state could not be begun anew in time")
+            await self._begin(found)
+        except StateUnavailable as error:
+            self._fail(str(error))
             await asyncio.sleep(RETRY_S)
+
+    async def _begin(self, found: str) -> None:
+        """The epoch to go on with, by the one that was found."""
+        try:
+            self._epoch = await asyncio.wait_for(self._renew_epoch(found), EPOCH_WAIT_S)
+        except TimeoutError:
+            raise StateUnavailable("the state could not be begun anew in time") from None
 
     def _abandon(self, failure: str) -> None:
         """A batch cannot be done: what it told is made up for from the store."""
