@@ -44,7 +44,20 @@ from gateway.state.shared.outside import Outside
 from gateway.state.shared.posts import AS_IT_SAYS, Ended, Posts
 from gateway.state.shared.reader import Reader
 from gateway.state.shared.replay import replay
-from gateway.state.shared.stake import Form, Stake, StakeHold, waiting_body
+from gateway.state.shared.stake import (
+    DONE,
+    NOT_YOUR_TURN,
+    Form,
+    Stake,
+    StakeHold,
+    waiting_body,
+)
+
+# Who is overtaken so often is far away, or many others write: it may have a turn, in which the
+# others wait. Longer than two round trips of any gateway; one that ends in its turn has it.
+TURN_AFTER = 3
+TURN_US = 500_000
+TURN_LOOK_S = 0.01
 
 
 class SharedAccount:
@@ -53,7 +66,7 @@ class SharedAccount:
     __slots__ = (
         "state", "link", "key", "document", "is_current", "read_s", "own", "posted", "spent",
         "base", "stored_entries", "over", "kept", "posts", "stake", "forms", "_there", "_memory",
-        "_accounts", "_outside", "_life", "_lives", "_reader", "_jobs",
+        "_accounts", "_outside", "_life", "_lives", "_reader", "_jobs", "_overtaken",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +105,7 @@ class SharedAccount:
         self.forms: dict[tuple[Any, ...], Form] = {}  # of the copy as it is
         self._reader = Reader(self.link, group.tag, state.account.id, owner, life, outside)
         self._jobs = Jobs(self._write, self.outdate)
+        self._overtaken = 0  # times since the last write
 
     @property
     def now_us(self) -> int:
@@ -188,10 +202,16 @@ class SharedAccount:
             # Nothing is written that would tell: a refusal may be of what was held long ago.
             return results if is_fresh else None
         ids = [job.hold_id for job in jobs if job.hold_id in draft.records]
+        turn_us = TURN_US if self._overtaken >= TURN_AFTER else 0
+        step += (self._life, turn_us)
         reply = await self.link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
-        if reply[0] != 1:
+        if reply[0] != DONE:
+            self._overtaken += 1
             self._reader.told(reply)
+            if reply[0] == NOT_YOUR_TURN:
+                await asyncio.sleep(TURN_LOOK_S)
             return None
+        self._overtaken = 0
         written.version = str(reply[1])
         self._there = written
         self.document = replace(written, marks=dict(written.marks))

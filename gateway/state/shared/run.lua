@@ -11,10 +11,11 @@
 -- u|... is used, h|... is held, o|ID is a hold, j|LIFE a stake: what one process holds for requests
 -- that are not told one by one, and k|LIFE|... its part in a held; p|JOURNAL is the last record
 -- that was posted from there, m|METER|PERIOD|INSTANT what requests before an instant used, `b` the
--- names of these. Integers stay below 2^53: callers see to it (core/units.py).
+-- names of these, `w` whose turn it is to write. Integers stay below 2^53: callers see to it (core/units.py).
 -- A step answers {1, ...} when it was done, {0, ...} when a limit refused, {2, document} when the
 -- caller knows less than the document, {3} when there is no document, {4} when its period is over,
--- {5} when only some of what it tells is new, {6} when the stake was let go of.
+-- {5} when only some of what it tells is new, {6} when the stake was let go of, {7} when it is
+-- the turn of somebody else.
 
 local KEEP_S = 172800 -- a document, and the last reply, since their last use
 local PUT_OFF_US = 3600000000
@@ -462,15 +463,31 @@ function steps.give(step)
   return {1}
 end
 
--- {"write", key, version, terms, set, gone}: the document as it was worked out from a version.
+-- {"write", key, version, terms, set, gone, who, turn}: the document as it was worked out from a
+-- version. Others are faster where they are nearer: who was overtaken again and again has a turn of
+-- so many microseconds (0: is not in need of one), and then not before the same time has passed.
 function steps.write(step)
-  local key = step[2]
-  local values = redis.call('HMGET', key, 'v', 't', 'z')
+  local key, who = step[2], step[7]
+  local values = redis.call('HMGET', key, 'v', 't', 'z', 'w')
   if not values[1] then
     return {3}
   end
+  local ends, whose = 0, ''
+  if values[4] then
+    ends, whose = string.match(values[4], '^(%d+) (.*)$')
+    ends = tonumber(ends)
+  end
+  if whose ~= who and ends > now then
+    return {7}
+  end
   if values[1] ~= step[3] or values[2] ~= step[4] then
+    if step[8] > 0 and (whose ~= who or now > ends + step[8]) then
+      redis.call('HSET', key, 'w', whole(now + step[8]) .. ' ' .. who)
+    end
     return {2, document(key)}
+  end
+  if whose == who then
+    redis.call('HDEL', key, 'w')
   end
   if #step[6] > 0 then
     in_parts(step[6], function(...) redis.call('HDEL', key, ...) end)

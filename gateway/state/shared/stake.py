@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.state.shared.account import SharedAccount
 
 # What the script says of a step.
-REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO = range(7)
+REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO, NOT_YOUR_TURN = range(8)
 
 
 class Stake:

@@ -1,0 +1,99 @@
+"""Who is far from the server is slower than others each time: it has its turn all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from gateway.core.book import Plan
+from gateway.state.base import Hold
+from gateway.state.shared import account as account_module
+from gateway.state.shared.link import Overtaken, Reply, Server
+from tests.state.fleet import Process
+from tests.state.stage import WEEK, allowance
+from tests.state.test_stakes import ONE, Shop
+
+# More than one number has a say, so each process works on its copy.
+PLAN = Plan("p", (allowance("coins", 10_000), allowance("coins", 5_000, WEEK)))
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    made = Shop(plan=PLAN)
+    yield made
+    made.close()
+
+
+class Far:
+    """A server that is 30 ms away."""
+
+    def __init__(self, near: Server) -> None:
+        self.near = near
+
+    async def run(self, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Reply:
+        await asyncio.sleep(0.03)
+        reply = await self.near.run(keys, arguments)
+        await asyncio.sleep(0.03)
+        return reply
+
+
+async def pass_one(shop: Shop, process: Process) -> None:
+    """A request from its begin to its end."""
+    hold = await process.state.admit_together(shop.asking(process, ONE))
+    assert isinstance(hold, Hold)
+    settlement = await process.state.settlement_together(hold, hold.charges, ())
+    process.state.settle(hold, settlement, next(shop.seqs))
+
+
+def race(shop: Shop) -> int:
+    """One process is near and never rests, until the far one has passed; how many it passed."""
+    near, far = shop.processes
+    far.link._server = Far(far.link._server)
+    passed = 0
+
+    async def run() -> None:
+        nonlocal passed
+        slow = asyncio.gather(*[pass_one(shop, far) for _ in range(3)])
+        while not slow.done():
+            await pass_one(shop, near)
+            passed += 1
+        await slow
+
+    shop.run(run())
+    for process in shop.processes:
+        shop.hot.drain(process)
+    return passed
+
+
+def test_who_is_far_has_its_turn(shop: Shop) -> None:
+    began = shop.sum("u|")
+    passed = race(shop)
+    assert shop.fields("w") == {}
+    assert shop.sum("u|") - began == (passed + 3) * 2  # in two allowances
+    assert shop.fields("o|") == {}
+
+
+def test_without_turns_it_would_be_overtaken(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_module, "TURN_AFTER", 10**9)
+    monkeypatch.setattr("gateway.state.shared.jobs.OVERTAKEN_S", 1.0)
+    with pytest.raises(Overtaken):
+        race(shop)
+
+
+def test_a_turn_that_nobody_uses_ends(shop: Shop) -> None:
+    """And who had it does not have the next one at once."""
+    near, _ = shop.processes
+    now_us = shop.now_us
+    shop.set("w", f"{now_us + account_module.TURN_US} somebody else")
+
+    async def later() -> None:
+        waiting = asyncio.ensure_future(pass_one(shop, near))
+        await asyncio.sleep(3 * account_module.TURN_LOOK_S)
+        assert not waiting.done()
+        shop.now_us += account_module.TURN_US + 1
+        await waiting
+
+    shop.run(later())
+    assert shop.fields("o|") == {}
