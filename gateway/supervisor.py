@@ -1,9 +1,9 @@
 """`tallygate serve` with several workers: who keeps them running, and speaks for all?
 
 Loads the configuration, holds the lock and the ports, starts the workers and starts again
-what dies; gives a new configuration to all of them or to none; sums their metrics. Serves no
-request itself, so nothing that a request does can end it. Workers hold the lock, too: as long
-as one of them lives, nobody else takes the data directory.
+what dies or hangs; gives a new configuration to all of them or to none; sums their metrics.
+Serves no request itself, so nothing that a request does can end it. Workers hold the lock,
+too: as long as one of them lives, nobody else takes the data directory.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from gateway.workers.channel import ChannelClosed, NotAnswered
 from gateway.workers.figures import Counts, Gathered, add
 from gateway.workers.member import Member, WorkerFailed
 from gateway.workers.ports import Port, hold_port, listening
+from gateway.workers.pulse import SHIP_S
 from gateway.workers.siblings import Start
 
-# Beside the drain: what is left of the journal is shipped, which may take half a minute.
-SHIP_S = 40.0
 USE_S = 15.0  # for a worker to note the plans of a new configuration in the store
 LOCK_S = 10.0  # beside the drain, for the workers of a supervisor that was killed
 

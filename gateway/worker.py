@@ -22,9 +22,12 @@ from gateway.log import LogThread
 from gateway.process import NOT_STARTED, raise_open_files
 from gateway.proxy.server import require_c_parser
 from gateway.workers.channel import ASK_S, Channel
+from gateway.workers.pulse import SHIP_S
 from gateway.workers.siblings import Siblings, Start
 
-TELL_S = 1.0  # what a worker that is killed has counted since is missing from the sums
+# What a worker that is killed has counted since is missing from the sums; and who says nothing
+# for many times as long is taken to hang (workers/pulse.py).
+TELL_S = 1.0
 
 
 class Worker:
@@ -106,6 +109,7 @@ async def _run(start: Start, channel: Channel, log: LogThread) -> int:
     await worker.ended.wait()
     if serving.done():
         log("supervisor_gone", level="warning")
+    channel.tell("draining", gateway.book.server.drain_timeout_s + SHIP_S)
     await gateway.stop()
     telling.cancel()
     await worker.serve("figures", None)

@@ -1,4 +1,4 @@
-"""One worker, as the supervisor sees it: started, and started again whenever it ends.
+"""One worker, as the supervisor sees it: started, and started again whenever it ends or hangs.
 
 Invariant: what its processes have counted is never forgotten, so that metrics do not go
 back. Must not know what a worker does.
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from gateway.workers.channel import Channel, ChannelClosed, NotAnswered
 from gateway.workers.figures import Counts, Figures, add
+from gateway.workers.pulse import BEAT_S, Pulse
 from gateway.workers.siblings import Start
 
 BACKOFF_S = (0.1, 5.0)  # the first pause before another start, doubled up to the last
@@ -59,6 +60,7 @@ class Member:
         self._leaving = asyncio.Event()
         self._channel: Channel | None = None
         self._process: Process | None = None
+        self._pulse = Pulse()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -117,24 +119,38 @@ class Member:
         self._channel.tell("start", self._family.start_of(self))
         if self._leaving.is_set():
             self._channel.tell("stop")
+        self._pulse = Pulse()
+        watching = asyncio.get_running_loop().create_task(self._watch(self._process.pid))
         await self._channel.run(self._serve)
         self.is_ready = False
         self.code = await self._process.wait()
+        watching.cancel()
         add(self._ended, self._last.counts)
         self._last = Figures({}, {})
         level = "info" if self.code == 0 else "warning"
         by = _ended_by(self.code)
         self._family.log("worker_ended", level=level, worker=self.number, by=by)
 
+    async def _watch(self, pid: int) -> None:
+        """Kill it when it hangs."""
+        while not (reason := self._pulse.beat()):
+            await asyncio.sleep(BEAT_S)
+        self._family.log("worker_hangs", level="error", worker=self.number, pid=pid, error=reason)
+        self.kill()
+
     async def _serve(self, what: str, argument: Any) -> Any:
+        self._pulse.hear()
         if what == "started":
             self.is_ready = True
+            self._pulse.serve()
             self._family.log("worker_serves", worker=self.number, pid=self.pid)
             if not self._first.done():
                 self._first.set_result(None)
         elif what == "failed":
             self._failed = argument
             self._family.log("worker_failed", level="error", worker=self.number, error=argument)
+        elif what == "draining":
+            self._pulse.drain(argument)
         elif what == "figures":
             self._last = argument
         else:

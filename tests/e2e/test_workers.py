@@ -377,22 +377,50 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(shared: Scene) -> 
             load.wait(50)
     finally:
         acknowledged = load.end()
+    _check_events(shared, callers, acknowledged)
+    assert shared.metric("tallygate_worker_restarts_total") >= 2
+    assert shared.metric("tallygate_requests_total") >= seen
+
+
+def _check_events(scene: Scene, callers: list[Caller], acknowledged: list[str]) -> None:
+    """Every acknowledged request is there once, and charged as the balances say."""
     names = {who.account for who in callers}
-    events = [e for e in shared.gateway.events() if e.account in names]
     until(
-        lambda: len(set(acknowledged) - {e.path for e in shared.gateway.events()}),
+        lambda: len(set(acknowledged) - {e.path for e in scene.gateway.events()}),
         lambda lost: lost == 0,
         what="every acknowledged request",
     )
-    events = [e for e in shared.gateway.events() if e.account in names]
+    events = [e for e in scene.gateway.events() if e.account in names]
     assert set(Counter(e.path for e in events).values()) == {1}
     for who in callers:
         mine = sum(e.charges.get("coins", 0) for e in events if e.account == who.account)
-        shared.wait_used(who, mine)
-    done = shared.gateway.cli("audit")
+        scene.wait_used(who, mine)
+    done = scene.gateway.cli("audit")
     assert done.code == 0, (done.out, done.err)
-    assert shared.metric("tallygate_worker_restarts_total") >= 2
-    assert shared.metric("tallygate_requests_total") >= seen
+
+
+def test_a_worker_that_hangs_is_replaced_and_nothing_is_lost(shared: Scene) -> None:
+    callers = [shared.newcomer() for _ in range(4)]
+    pid = shared.pids()[2]
+    load = Load(shared.gateway, callers)
+    try:
+        load.wait(100)
+        os.kill(pid, signal.SIGSTOP)
+        hung = until(lambda: shared.facts("worker_hangs"), what="the sign", deadline_s=START_S)
+        shared.wait_restarted(2, pid)
+        load.wait(100)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        acknowledged = load.end()
+    assert [(fact["worker"], fact["pid"]) for fact in hung] == [(2, pid)]
+    assert "said nothing for 20 s" in str(hung[0]["error"])
+    ended = [fact["by"] for fact in shared.facts("worker_ended") if fact["worker"] == 2]
+    assert ended[-1] == "signal 9"
+    assert shared.race(shared.newcomer(), 40) == {200: 40}
+    _check_events(shared, callers, acknowledged)
+    assert shared.metric("tallygate_worker_restarts_total") >= 1
+    assert shared.metric("tallygate_workers") == WORKERS
 
 
 def test_sigterm_lets_the_requests_in_flight_finish(scene: Scene) -> None:
