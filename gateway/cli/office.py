@@ -31,9 +31,7 @@ WAIT_S = 5.0
 
 
 class Office(Protocol):
-    """Takes one operation. `is_live`: a running gateway answers."""
-
-    is_live: bool
+    """Takes one operation."""
 
     def call(
         self,
@@ -109,7 +107,7 @@ def _remote(book: Book, locked: DataLocked) -> RemoteOffice | None:
         raise Failed(str(exc)) from None
     if control is None:
         return None
-    office = RemoteOffice(control, _operator_name())
+    office = RemoteOffice(Path(book.data_dir), control, _operator_name())
     return office if office.is_there() else None
 
 

@@ -85,8 +85,6 @@ class OfflinePlace:
 class OfflineOffice:
     """Implements gateway.cli.office.Office. Raises StoreError, JournalError, OSError."""
 
-    is_live = False
-
     def __init__(self, book: Book, operator: str) -> None:
         self._operator = Operator(f"cli:{operator}", "local", "admin")
         backend = backend_of(book.store)

@@ -6,28 +6,38 @@ import http.client
 import json
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from gateway.api.control import Control
+from gateway.api.control import Control, read_control
 from gateway.cli.options import Failed
 
 TIMEOUT_S = 120.0  # an audit of a hundred million events
 PREFIX = "/admin/v1"
+# What an answer means that another one may follow: by another process whose token is another
+# one, or as soon as the store is back.
+AWAY = (401, 503)
+
+
+class Away(Failed):
+    """No answer just now; the gateway may be starting anew."""
 
 
 class RemoteOffice:
     """Implements gateway.cli.office.Office over HTTP."""
 
-    is_live = True
-
-    def __init__(self, control: Control, operator: str) -> None:
+    def __init__(self, data_dir: Path, control: Control, operator: str) -> None:
+        self._data_dir = data_dir
         self._control = control
-        self._headers = {
-            "Authorization": f"Bearer {control.token}",
-            "X-Operator": operator,
-            "Connection": "close",
-        }
+        self._operator = operator
+
+    def renew(self) -> None:
+        """Ask whoever runs on the same data now; nothing changes while nobody does."""
+        try:
+            self._control = read_control(self._data_dir) or self._control
+        except (OSError, ValueError) as exc:
+            raise Failed(str(exc)) from None
 
     def is_there(self) -> bool:
         """Whether the gateway of this control answers, and knows its token."""
@@ -53,9 +63,10 @@ class RemoteOffice:
             document = json.loads(text)
         except (OSError, http.client.HTTPException, ValueError) as exc:
             what = str(exc) or type(exc).__name__
-            raise Failed(f"the gateway at {self._control.url} does not answer: {what}") from None
+            raise Away(f"the gateway at {self._control.url} does not answer: {what}") from None
         if status >= 400:
-            raise Failed(str(document.get("detail", f"status {status}")))
+            kind = Away if status in AWAY else Failed
+            raise kind(str(document.get("detail", f"status {status}")))
         assert isinstance(document, dict), "every answer is an object"
         return document
 
@@ -65,11 +76,18 @@ class RemoteOffice:
         connection = self._connection()
         data = None if body is None else json.dumps(body).encode()
         try:
-            connection.request(method, target, data, {**self._headers, **more})
+            connection.request(method, target, data, {**self._headers(), **more})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "Authorization": f"Bearer {self._control.token}",
+            "X-Operator": self._operator,
+            "Connection": "close",
+        }
 
     def _connection(self) -> http.client.HTTPConnection:
         where = urlsplit(self._control.url)

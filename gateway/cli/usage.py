@@ -15,8 +15,8 @@ from gateway.cli.output import cell_text, line_text, print_json, print_table
 
 if TYPE_CHECKING:
     from gateway.cli.office import Office
+    from gateway.cli.remote import RemoteOffice
 
-FOLLOW_WAIT_S = 10  # how long the gateway holds an answer back while there is nothing new
 # A page may end early when a filter lets little through.
 PAGES_MAX = 25
 EVENT_HEAD = ("TIME", "ACCOUNT", "KEY", "METHOD", "PATH", "STATUS", "OUTCOME", "CHARGES", "MS")
@@ -61,21 +61,23 @@ def events(
 ) -> None:
     """Show the latest metered requests, oldest first.
 
-    With --json each event is one line.
+    With --json each event is one line. --follow goes on when the gateway was started anew.
     """
     from gateway.cli.office import open_office
+    from gateway.cli.remote import RemoteOffice
 
     filters = {name: value for name, value in {**given, "from": from_}.items() if value is not None}
     with open_office(config, reads=True) as office:
-        if follow and not office.is_live:
+        live = office if isinstance(office, RemoteOffice) else None
+        if follow and live is None:
             raise Failed("no gateway runs on this data directory: nothing will follow")
         shown, after = _latest(office, filters, limit)
         if not as_json:
             click.echo(line_text(EVENT_HEAD, EVENT_WIDTHS))
         _print_events(shown, as_json)
-        if follow:
+        if follow and live is not None:
             try:
-                _follow(office, filters, after, {item["id"] for item in shown}, as_json)
+                _follow(live, filters, after, {item["id"] for item in shown}, as_json)
             except KeyboardInterrupt:
                 sys.exit(0)
 
@@ -119,14 +121,12 @@ def _latest(
 
 
 def _follow(
-    office: Office, filters: Mapping[str, str], after: str, shown: set[str], as_json: bool
+    office: RemoteOffice, filters: Mapping[str, str], after: str, shown: set[str], as_json: bool
 ) -> None:
-    while True:
-        query = {**filters, "after": after, "wait": str(FOLLOW_WAIT_S), "limit": "1000"}
-        page = office.call("GET", "/events", query=query)
-        after = page["follow"]
-        _print_events([item for item in page["items"] if item["id"] not in shown], as_json)
-        sys.stdout.flush()
+    from gateway.cli.following import newer_events
+
+    for items in newer_events(office, filters, after):
+        _print_events([item for item in items if item["id"] not in shown], as_json)
 
 
 def _print_events(items: list[dict[str, Any]], as_json: bool) -> None:

@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -109,26 +110,97 @@ def test_events_follow_until_interrupted(gateway: Gateway) -> None:
         process.communicate()
 
 
-def test_events_follow_says_when_the_gateway_goes(tmp_path: Path) -> None:
-    running = Gateway(configuration(), tmp_path).start()
-    command = [sys.executable, "-m", "gateway", "events", "--follow", "--config", str(running.file)]
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+class Following:
+    """`events --follow --json` as a process of its own, and what it has printed so far."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        command = [sys.executable, "-m", "gateway", "events", "--follow", "--json", "--account",
+                   DECLARED.account, "--config", str(gateway.file)]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.printed: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=_read, args=(self._process.stdout, self.printed)),
+            threading.Thread(target=_read, args=(self._process.stderr, self.errors)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait(self, events: int) -> list[str]:
+        """The ids, once there are so many."""
+        until(lambda: len(self.printed), lambda n: n >= events, what=f"{events} events")
+        return [json.loads(line)["id"] for line in self.printed]
+
+    def wait_told(self, times: int) -> None:
+        until(lambda: len(self.errors), lambda n: n >= times, what="what it says of the absence")
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(20)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(20)
+        for reader in self._readers:
+            reader.join(20)
+
+
+def _read(stream: IO[str], into: list[str]) -> None:
+    with stream:
+        for line in stream:
+            into.append(line)
+
+
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[Gateway]:
+    """One that a test may stop and start; each start is on other ports with another token."""
+    recorder = Recorder()
+    running = Gateway(configuration(recorder.port), tmp_path).start()
+    yield running
+    running.kill()
+    recorder.stop()
+
+
+def test_events_follow_goes_on_when_the_gateway_is_started_anew(restarted: Gateway) -> None:
+    following = Following(restarted)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("TIME")
-        began_s = time.monotonic()
-        running.stop()
-        assert time.monotonic() - began_s < 8, "a long poll must not hold the end up"
-        _, errors = process.communicate(timeout=20)
-        assert process.returncode == 1
-        assert errors.startswith("tallygate: the gateway at")
-        assert len(errors.splitlines()) == 1
+        assert restarted.get("/one", DECLARED).status == 200
+        following.wait(1)
+        for times, end in enumerate((restarted.stop, restarted.kill), 1):
+            # The one that is killed may have told of this or not, shipped it or not.
+            assert restarted.get("/one", DECLARED).status == 200
+            end()
+            following.wait_told(times)
+            restarted.start()
+            assert restarted.get("/one", DECLARED).status == 200
+            following.wait(1 + 2 * times)
+        stored = [event.id for event in restarted.events(account=DECLARED.account)]
+        assert following.interrupt() == 0
+        assert following.wait(5) == stored
+        assert len(following.errors) == 2
+        for line in following.errors:
+            assert re.match(r"tallygate: the gateway at http://127.0.0.1:\d+ does not", line), line
+            assert line.endswith("; trying again\n")
     finally:
-        process.kill()
-        process.communicate()
-        running.kill()
+        following.close()
+
+
+def test_a_long_poll_does_not_hold_the_end_up(restarted: Gateway) -> None:
+    following = Following(restarted)
+    try:
+        assert restarted.get("/one", DECLARED).status == 200
+        following.wait(1)
+        began_s = time.monotonic()
+        restarted.stop()
+        assert time.monotonic() - began_s < 8
+        following.wait_told(1)
+        assert following.interrupt() == 0, "Ctrl-C ends it while nobody answers, too"
+        assert (len(following.printed), len(following.errors)) == (1, 1)
+    finally:
+        following.close()
 
 
 def test_refusals_are_the_same_as_offline(gateway: Gateway) -> None:
