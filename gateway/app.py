@@ -110,6 +110,7 @@ class Gateway:
         self.lock = None if self.siblings else DataLock(book.data_dir)
         shared = await state_id(book.state) if book.state.url else ALONE
         self._open_records(book, shared)
+        book = self.book
         left = self._recover_left()
         limits = [*book.limits, *(x for plan in book.plans.values() for x in plan.limits)]
         limits += [limit for route in book.routes for limit in route.limits]
@@ -157,7 +158,7 @@ class Gateway:
         self.retention = RetentionThread(
             book, self.backend, self.shipper.submit, lambda: self.now_us(), self.log
         )
-        self._record_versions(book)
+        self.book = self._record_versions(book)
         self.store = self.backend.open_store()
         self.state = MemoryState(self.store)
         if book.state.url:
@@ -189,16 +190,17 @@ class Gateway:
             if self.fleet is not None:
                 await self.fleet.adopt(left.journal_id, left.store_seq, left.next_seq - 1)
 
-    def _record_versions(self, book: Book, announces: bool = False) -> None:
-        """The history of plans and declared accounts goes on with this book."""
+    def _record_versions(self, book: Book, announces: bool = False) -> Book:
+        """The history of plans and declared accounts goes on with the book that is given back."""
         now_us, before, address = self.now_us(), self.book.version, socket.gethostname()
 
-        def record(store: Database) -> None:
-            record_versions(store, book, now_us)
+        def record(store: Database) -> Book:
+            fitted = record_versions(store, book, now_us)
             if announces:
                 mutations.log_reload(store, before, book, time_us=now_us, address=address)
+            return fitted
 
-        self.shipper.submit(record).result(VERSIONS_WAIT_S)
+        return self.shipper.submit(record).result(VERSIONS_WAIT_S)
 
     def _report(self, fact: str, figures: Mapping[str, object]) -> None:
         self.log(fact, level="warning", **figures)
@@ -349,7 +351,7 @@ class Gateway:
         """
         changed = book.version != self.book.version
         try:
-            self._record_versions(book, announces and changed and self.fleet is not None)
+            book = self._record_versions(book, announces and changed and self.fleet is not None)
         except BookRefused as refused:
             if self.siblings is None:  # else the supervisor says it, once
                 self.log("reload_refused", level="error", problems=refused.problems)

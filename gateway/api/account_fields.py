@@ -30,7 +30,6 @@ Pairs = tuple[tuple[str, Any], ...]
 
 def account_document(account: Account, book: Book) -> dict[str, Any]:
     """Everything that is the account's own; settings with their defaults filled in."""
-    decimals = {meter.name: meter.decimals for meter in book.meters.values()}
     return {
         "id": account.id,
         "title": account.title,
@@ -42,7 +41,7 @@ def account_document(account: Account, book: Book) -> dict[str, Any]:
         "cap": None if account.cap_micro is None else format_micro(account.cap_micro),
         "timezone": account.timezone,
         "settings": {name: account.setting(entry) for name, entry in book.settings.items()},
-        "allowances": {m: json_amount(n, decimals.get(m, 0)) for m, n in account.allowances},
+        "allowances": {m: json_amount(n, book.decimals_of(m)) for m, n in account.allowances},
         "limits": dict(account.limits),
         "declared": account.id in book.accounts,
     }

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.api.fields import Fields, parse_any_text
 from gateway.api.operations import PAGE_FIELDS, Call, Change, Hot, Operations, Paging, Reply
 from gateway.api.problem import ApiProblem, expected
-from gateway.core.book import Book, Meter
+from gateway.core.book import Book
 from gateway.core.instants import iso
 from gateway.core.ledger import Balance
 from gateway.core.money import format_micro
@@ -46,13 +46,12 @@ def list_ledger(ops: Operations, call: Call) -> Reply:
 
 def entry_document(entry: LedgerEntry, book: Book) -> dict[str, Any]:
     """An entry as it is shown; `lot` null is the own lot of the period."""
-    meter = book.meters.get(entry.meter, Meter(entry.meter))
     return {
         "id": entry.id,
         "account": entry.account,
         "meter": entry.meter,
         "kind": entry.kind,
-        "amount": json_amount(entry.amount, meter.decimals),
+        "amount": json_amount(entry.amount, book.decimals_of(entry.meter)),
         "lot": entry.lot or None,
         "period_start": iso(entry.period_us) if entry.lot == OWN_LOT else None,
         "starts": iso(entry.starts_us),

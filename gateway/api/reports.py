@@ -331,4 +331,4 @@ def _parse_seq(value: object) -> int:
 
 
 def _amount(meter: str, amount: int, book: Book) -> int | str:
-    return json_amount(amount, book.meters[meter].decimals if meter in book.meters else 0)
+    return json_amount(amount, book.decimals_of(meter))

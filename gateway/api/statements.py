@@ -8,7 +8,7 @@ must not run on the loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.api.fields import Fields, count_parser, parse_any_text, parse_moment_us
@@ -141,7 +141,6 @@ def invoice_document(
 
     month, invoice = place.read(read)
     span = month.span
-    decimals = {meter.name: meter.decimals for meter in book.meters.values()}
     return {
         "account": account.id,
         "month": name,
@@ -152,14 +151,14 @@ def invoice_document(
         "seats": invoice.seats,
         "currency": "USD",
         "meters": {use.meter.name: _use_document(use) for use in invoice.uses},
-        "lines": [_line_document(line, decimals) for line in invoice.lines],
+        "lines": [_line_document(line, book) for line in invoice.lines],
         "spending_cap": None if invoice.cap_micro is None else format_micro(invoice.cap_micro),
         "total": format_cents(invoice.total_cents),
     }
 
 
-def _line_document(line: Line, decimals: Mapping[str, int]) -> dict[str, Any]:
-    units = json_amount(line.units, decimals.get(line.meter, 0)) if line.meter else line.units
+def _line_document(line: Line, book: Book) -> dict[str, Any]:
+    units = json_amount(line.units, book.decimals_of(line.meter)) if line.meter else line.units
     return {
         "kind": line.kind,
         "title": line.title,

@@ -92,8 +92,9 @@ class OfflineOffice:
         try:
             recover(book.journal.dir, self._sink)
             recover_left(left_folders(book.journal.dir, 1), backend.open_sink)
-            self._sink.run(lambda store: record_versions(store, book, time.time_ns() // 1000))
-            self._place = OfflinePlace(book, backend, self._sink)
+            now_us = time.time_ns() // 1000
+            fitted = self._sink.run(lambda store: record_versions(store, book, now_us))
+            self._place = OfflinePlace(fitted, backend, self._sink)
         except BaseException:
             self._sink.close()
             raise

@@ -96,9 +96,8 @@ def _plan_retention(backend: Backend, settings: Retention) -> None:
 def _retain(book: Book, backend: Backend, settings: Retention) -> None:
     from gateway.store.retention import Retainer
 
-    decimals = {meter.name: meter.decimals for meter in book.meters.values()}
     with _writer(book, backend) as run:
-        done = Retainer(backend, settings, decimals, run).retain(time.time_ns() // 1000)
+        done = Retainer(backend, settings, run).retain(time.time_ns() // 1000)
     if done is None:
         raise Failed("another process removes events just now")
     for removal in done:

@@ -8,6 +8,7 @@ integers in microseconds, sizes are bytes. Must not know YAML, sockets or time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
@@ -413,3 +414,10 @@ class Book:
     # The same over what a reload can change, whatever the files and their comments: gateways
     # that share a state have ports and folders of their own, and the same rules.
     rules_version: str = ""
+    # By name, of meters that the configuration has no more: only the store knows them.
+    past_decimals: Mapping[str, int] = field(default_factory=dict)
+
+    def decimals_of(self, meter: str) -> int:
+        """In which amounts of a meter are kept and shown, also of one that was taken away."""
+        known = self.meters.get(meter)
+        return known.decimals if known is not None else self.past_decimals.get(meter, 0)

@@ -7,6 +7,8 @@ Functions take the writing connection inside a transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from gateway.core.book import Book, Meter
@@ -22,9 +24,12 @@ class BookRefused(StoreError):
         self.problems = problems
 
 
-def fit(connection: Database, book: Book) -> None:
-    """Note what later books are compared with. Raises BookRefused."""
-    noted = dict(connection.execute("SELECT name, decimals FROM meters").fetchall())
+def fit(connection: Database, book: Book) -> Book:
+    """Note what later books are compared with; the book with what the store knows.
+
+    Raises BookRefused.
+    """
+    noted = kept_decimals(connection)
     changed = [meter for meter in book.meters.values() if noted.get(meter.name) != meter.decimals]
     problems = [
         f"meters.{meter.name}.decimals: expected {noted[meter.name]}, in which its figures are"
@@ -36,6 +41,13 @@ def fit(connection: Database, book: Book) -> None:
     if problems:
         raise BookRefused(problems)
     _note(connection, changed)
+    past = {name: decimals for name, decimals in noted.items() if name not in book.meters}
+    return replace(book, past_decimals=past)
+
+
+def kept_decimals(connection: Database) -> dict[str, int]:
+    """In which decimals each meter's figures are kept, also of those that are no more."""
+    return dict(connection.execute("SELECT name, decimals FROM meters").fetchall())
 
 
 def _missing_plans(connection: Database, book: Book) -> list[str]:

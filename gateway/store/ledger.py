@@ -194,12 +194,16 @@ def record_plans_version(
     return True
 
 
-def record_versions(connection: Database, book: Book, now_us: int) -> None:
-    """The history of plans and declared accounts goes on with a book. Raises BookRefused."""
-    fit(connection, book)
+def record_versions(connection: Database, book: Book, now_us: int) -> Book:
+    """The history of plans and declared accounts goes on with a book. Raises BookRefused.
+
+    The book with what the store knows (gateway/store/fitting.py).
+    """
+    fitted = fit(connection, book)
     record_plans_version(connection, book.version, book.plans, now_us)
     for account in book.accounts.values():
         record_account_version(connection, account, now_us)
+    return fitted
 
 
 def plans_versions(connection: Database) -> list[PlansVersion]:

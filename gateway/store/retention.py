@@ -17,6 +17,7 @@ from gateway.core.periods import Span
 from gateway.store import archive as archives
 from gateway.store.archive import MonthFiles
 from gateway.store.backend import Backend
+from gateway.store.fitting import kept_decimals
 from gateway.store.removal import (
     Page,
     Removal,
@@ -57,7 +58,6 @@ class Retainer:
         self,
         backend: Backend,
         settings: Retention,
-        decimals: Mapping[str, int],
         run_change: Run,
         rest: Callable[[], None] = lambda: None,
         log: Log = lambda fact, **figures: None,
@@ -70,7 +70,6 @@ class Retainer:
             archives.prepare(settings.archive)
         self._backend = backend
         self._settings = settings
-        self._decimals = decimals
         self._run_change = run_change
         self._rest = rest
         self._log = log
@@ -119,7 +118,7 @@ class Retainer:
             for page in pages(remover, span, top_seq):
                 sink.write(page)
                 self._rest()
-            manifest = sink.finish(self._decimals)
+            manifest = sink.finish(kept_decimals(remover.connection))
         except BaseException:
             sink.discard()
             raise

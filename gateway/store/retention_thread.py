@@ -41,11 +41,9 @@ class RetentionThread:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         if settings is not None:
-            decimals = {meter.name: meter.decimals for meter in book.meters.values()}
             self._retainer = Retainer(
                 backend,
                 settings,
-                decimals,
                 lambda change: submit(change).result(CHANGE_WAIT_S),
                 self._rest,
                 log,

@@ -109,6 +109,36 @@ def test_a_meter_that_was_away_comes_back_in_its_own_decimals(gateway: Gateway) 
     assert not_started(gateway) == CHANGED
 
 
+def test_what_a_meter_had_that_is_gone_is_told_in_its_decimals(gateway: Gateway) -> None:
+    gateway.start()
+    assert gateway.get("/n/1", WHO).status == 200
+    given = ("topup", WHO.account, "words", "2.50", "--reason", "order 17")
+    assert gateway.cli(*given).code == 0
+    gateway.config["routes"] = [route("GET /n/{id}", {"spare": 1})]
+    gateway.config["meters"] = {"spare": {"decimals": 2}}
+    gateway.config["plans"] = {name: {} for name in gateway.config["plans"]}
+    gateway.reload()
+    until(lambda: facts(gateway, "reloaded"), lambda lines: bool(lines), what="reload")
+    told = [told_of_words(gateway)]
+    gateway.stop()
+    told.append(told_of_words(gateway))  # by the command alone
+    gateway.start()
+    told.append(told_of_words(gateway))
+    own = gateway.get("/v1/usage/activity", WHO)
+    assert own.status == 200, own
+    assert [item["charges"] for item in own.json()["items"]] == [{"words": "1.00"}]
+    assert told == [("1.00", "2.50")] * 3
+
+
+def told_of_words(gateway: Gateway) -> tuple[str, str]:
+    """The charge of the one event, and the amount of the one entry of the ledger."""
+    listed = gateway.cli("events", "--json", "--account", WHO.account)
+    entries = gateway.cli("ledger", WHO.account, "--json")
+    assert (listed.code, entries.code) == (0, 0), (listed.err, entries.err)
+    (event,), (entry,) = [json.loads(listed.out)], json.loads(entries.out)
+    return event["charges"]["words"], entry["amount"]
+
+
 def test_a_plan_that_an_account_has_may_not_go(gateway: Gateway) -> None:
     gateway.config["plans"]["big"] = {"allowances": {"words": {"amount": 500, "per": "month"}}}
     gateway.start()

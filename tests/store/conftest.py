@@ -15,7 +15,6 @@ from gateway.store.removal import Removal
 from gateway.store.retention import Retainer
 from tests.journal.making import store
 from tests.store.retaining import (
-    DECIMALS,
     MINUTE_US,
     NOW_US,
     grant_lots,
@@ -46,6 +45,6 @@ def retain(tmp_path: Path, store_kind: str) -> Callable[..., Any]:
         folder = None if format is None else Archive(str(home / "archive"), format)
         with store(home) as sink:
             kept = Retention(2, folder)
-            return Retainer(backend(home), kept, DECIMALS, sink.run, **more).retain(now_us)
+            return Retainer(backend(home), kept, sink.run, **more).retain(now_us)
 
     return run

@@ -115,6 +115,8 @@ def grant_lots(home: Path) -> None:
                 *(lot, name, "coins", "grant", lot, 0, 10**6, 0, None, 0, "", 0, "", "", 1)
             )
             sink.run(lambda c, entry=grant: insert_entry(c, entry))
+        for meter in DECIMALS.items():
+            sink.run(lambda c, row=meter: c.execute("INSERT INTO meters VALUES (?, ?)", row))
         sink.run(lambda c: record_plans_version(c, "b1", {"free": Plan("free")}, WEEKS_FROM_US))
         edited = {"free": Plan("free"), "pro": Plan("pro")}
         sink.run(lambda c: record_plans_version(c, "b2", edited, CHANGED_US + MINUTE_US))

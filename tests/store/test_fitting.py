@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ def test_decimals_may_change_until_there_are_figures(sink: Any, tmp_path: Path) 
         " give the meter another name"
     ]
     sink.run(lambda store: fit(store, book(tmp_path, 2)))  # nothing was noted
+
+
+def test_a_fitted_book_knows_the_decimals_of_meters_that_are_gone(
+    sink: Any, tmp_path: Path
+) -> None:
+    before = book(tmp_path)
+    assert sink.run(lambda store: fit(store, before)) == before
+    meters = {name: meter for name, meter in before.meters.items() if name != "words"}
+    fitted = sink.run(lambda store: fit(store, replace(before, meters=meters)))
+    assert [fitted.decimals_of(name) for name in ("words", "coins", "unheard")] == [2, 0, 0]
+    assert sink.run(lambda store: fit(store, before)).past_decimals == {}
 
 
 def test_an_allowance_of_an_account_is_a_figure(sink: Any, tmp_path: Path) -> None:
