@@ -106,7 +106,10 @@ def show_overage(ops: Operations, call: Call) -> Reply:
 
 
 def list_holds(ops: Operations, call: Call) -> Reply:
-    """What requests in flight have reserved, of one account or of all; the oldest first."""
+    """What requests in flight have reserved, of one account or of all; the oldest first.
+
+    `scope`: gateway, where others that share its state may hold more; else all.
+    """
     fields = Fields(call.query, ("account", *PAGE_FIELDS), "parameter")
     paging = Paging.of(fields)
     account = fields.get("account", parse_any_text, None)
@@ -118,7 +121,10 @@ def list_holds(ops: Operations, call: Call) -> Reply:
         for hold in ops.place.holds()
         if account in (None, hold.account) and hold.id > paging.after
     ]
-    return paging.page(rows[: paging.limit + 1], lambda hold: hold_document(hold, book))
+    reply = paging.page(rows[: paging.limit + 1], lambda hold: hold_document(hold, book))
+    # Gateways that share a state know of each other's plain requests only what they hold in sum.
+    reply.document["scope"] = "gateway" if book.state.url else "all"
+    return reply
 
 
 def hold_document(hold: OpenHold, book: Book) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from gateway.api.schema import (
     page_of,
     record,
     ref,
+    with_fields,
 )
 from gateway.api.statements import DIMENSIONS
 from gateway.core.statement import PERIODS_MAX
@@ -184,7 +185,10 @@ SHAPES: dict[str, Shape] = {
     ),
     "GET /usage/{account}/overage": Shape({200: ref("Overage")}, MONTH),
     "GET /invoices/{account}": Shape({200: ref("Invoice")}, MONTH),
-    "GET /holds": Shape({200: page_of("Hold")}, {**OF_ACCOUNT, **PAGE}),
+    "GET /holds": Shape(
+        {200: with_fields(page_of("Hold"), scope=one_of("all", "gateway"))},
+        {**OF_ACCOUNT, **PAGE},
+    ),
     "GET /events": Shape(
         {
             200: record(

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from gateway.cli.asking import ask, flat, given, list_all, print_items
+from gateway.cli.asking import ask, flat, given, print_items
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table
 
 HOLD_COLUMNS = ("since", "account", "user", "key", "route", "request_id", "amounts", "expires")
+SCOPE_TEXT = "only holds of this gateway and its workers: others that share the state tell theirs"
 CHANGE_HEAD = ("TIME", "ACTOR", "MEMBER", "ADDRESS", "ACTION", "SUBJECT", "BEFORE", "AFTER")
 
 
@@ -21,8 +22,18 @@ CHANGE_HEAD = ("TIME", "ACTOR", "MEMBER", "ADDRESS", "ACTION", "SUBJECT", "BEFOR
 @config_option
 @json_option
 def holds(account: str | None, config: Path, as_json: bool) -> None:
-    """Show the open holds of the running gateway, oldest first."""
-    print_items(list_all(config, "/holds", given(account=account)), HOLD_COLUMNS, as_json)
+    """Show the open holds of the running gateway, oldest first.
+
+    Each gateway that shares a state tells its own: this shows those of this one and its workers.
+    """
+    from gateway.cli.office import open_office
+    from gateway.cli.paging import all_pages
+
+    with open_office(config, reads=True) as office:
+        pages = list(all_pages(office, "/holds", given(account=account)))
+    print_items([item for page in pages for item in page["items"]], HOLD_COLUMNS, as_json)
+    if pages[-1]["scope"] == "gateway":
+        click.echo(SCOPE_TEXT, err=True)
 
 
 @click.command("audit-log", short_help="Show who changed what, newest first.")

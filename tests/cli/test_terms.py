@@ -157,7 +157,9 @@ def test_statements(tallygate: Run) -> None:
 
 def test_holds_are_none_where_nothing_is_in_flight(tallygate: Run) -> None:
     assert made(tallygate, "holds") == []
-    assert tallygate("holds").out.split()[:2] == ["SINCE", "ACCOUNT"]
+    shown = tallygate("holds")
+    assert shown.out.split()[:2] == ["SINCE", "ACCOUNT"]
+    assert shown.err == "", "there is no other gateway"
 
 
 def test_the_openapi_document_needs_no_configuration() -> None:

@@ -47,6 +47,7 @@ class Pair:
 
     def __init__(self, home: Path, valkey: Valkey, recorder: Recorder) -> None:
         self.valkey = valkey
+        self.recorder = recorder
         self.url = postgres_url(home)
         self.gateways = []
         for name in ("one", "two"):
@@ -102,6 +103,33 @@ def test_what_one_has_counted_the_other_tells(pair: Pair) -> None:
     assert pair.race(ROOMY, 40) == {200: 40}
     for gateway in (one, two):
         until(lambda g=gateway: g.usage(ROOMY)["used"], lambda n: n == 40, what="all of them")  # type: ignore[misc]
+
+
+def test_holds_are_of_one_gateway_and_say_so_what_is_held_in_all_is_told_by_both(
+    pair: Pair,
+) -> None:
+    one, two = pair.gateways
+    gate = pair.recorder.scripts["/hang/1"]
+    hanging = threading.Thread(target=one.get, args=("/hang/1", ROOMY))
+    hanging.start()
+    try:
+        assert gate.reached.wait(10)
+        for gateway in (one, two):
+            until(
+                lambda g=gateway: g.usage(ROOMY)["in_flight"],  # type: ignore[misc]
+                lambda n: n == 1,
+                what="the hold",
+            )
+        shown = [gateway.cli("holds", "--json") for gateway in (one, two)]
+    finally:
+        gate.open()
+        hanging.join(20)
+    assert [[hold["account"] for hold in json.loads(done.out)] for done in shown] == [
+        [ROOMY.account],
+        [],
+    ]
+    text = "only holds of this gateway and its workers: others that share the state tell theirs\n"
+    assert [done.err for done in shown] == [text, text]
 
 
 def test_a_key_that_one_revokes_the_other_refuses_within_a_second(pair: Pair) -> None:
