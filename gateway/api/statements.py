@@ -131,12 +131,13 @@ def invoice_document(
     """The preview of a calendar month. Parameter: month (YYYY-MM), default the current one."""
     account, plan = state.account, state.plan
     name = _parse_month(fields, account, now_us)
+    meters = book.meters_ever()
     place.wait_shipped(SHIP_WAIT_S)
 
     def read(connection: Database) -> tuple[Month, Invoice]:
         records = read_records(connection, account, plan)
         month = _month(records, name)
-        invoice = read_invoice(connection, records, book.meters, month, now_us, book.money_rounding)
+        invoice = read_invoice(connection, records, meters, month, now_us, book.money_rounding)
         return month, invoice
 
     month, invoice = place.read(read)
@@ -211,12 +212,13 @@ def overage_document(
     until_us = min(now_us, _first_open_us(place, account))
     if not place.wait_shipped(SHIP_WAIT_S):  # what has ended since then is in the store too
         raise ApiProblem("store_unavailable", "events are not in the store yet; try again")
+    meters = book.meters_ever()
 
     def read(connection: Database) -> tuple[Month, list[MeterBill]]:
         records = read_records(connection, account, plan)
         month = _month(records, name)
         days = [day_us for day_us in month.days if day_us <= until_us]
-        return month, read_bills(connection, records, book.meters, month, days, now_us)
+        return month, read_bills(connection, records, meters, month, days, now_us)
 
     month, bills = place.read(read)
     items = [row for bill in bills for row in _day_documents(account, bill, month)]

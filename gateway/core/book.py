@@ -421,3 +421,8 @@ class Book:
         """In which amounts of a meter are kept and shown, also of one that was taken away."""
         known = self.meters.get(meter)
         return known.decimals if known is not None else self.past_decimals.get(meter, 0)
+
+    def meters_ever(self) -> dict[str, Meter]:
+        """Also those that were taken away: a bill of their time does not change with them."""
+        past = {name: Meter(name, n, name) for name, n in self.past_decimals.items()}
+        return past | self.meters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from itertools import pairwise
 
@@ -157,6 +158,33 @@ def test_the_invoice_of_a_month_and_of_the_one_before(scene: Scene) -> None:
     assert scene.read(who, "/invoice", month="2026-03") == {**march, "is_final": True}
     april = scene.read(who, "/invoice")
     assert (april["month"], april["total"]) == ("2026-04", "24.50")
+
+
+def test_the_bill_of_a_month_stays_when_its_meter_is_taken_away(scene: Scene) -> None:
+    who = scene.caller("paid", seats=3)
+    scene.admin.make("/bundles", account=who.account, bundle="starter")
+    scene.call(who, "/credit", 16)
+    march = scene.read(who, "/invoice")
+    scene.clock.go_to("2026-04-05T00:00:00Z")
+    _take_away(scene, "credits", "/credit")
+    left = scene.read(who, "/invoice", month="2026-03")
+    # Its title is gone with it; all figures are the same.
+    march["meters"]["credits"]["title"] = march["lines"][2]["title"] = "credits"
+    assert left == {**march, "is_final": True}
+    assert (left["lines"][2]["units"], left["lines"][3]["units"]) == ("13.00", "2.00")
+
+
+def _take_away(scene: Scene, meter: str, path: str) -> None:
+    """Start the gateway anew without a meter, what is priced in it and what plans have of it."""
+    scene.clocked.stop()
+    built = json.loads(scene.clocked.config.read_text())
+    del built["meters"][meter]
+    built["routes"] = [one for one in built["routes"] if path not in one["match"]]
+    for plan in built["plans"].values():
+        plan.get("allowances", {}).pop(meter, None)
+        plan.pop("bundles", None)
+    scene.clocked.config.write_text(json.dumps(built))
+    scene.clocked.start()
 
 
 def test_the_daily_report_waits_for_what_is_in_flight(scene: Scene) -> None:
