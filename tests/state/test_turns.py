@@ -11,8 +11,9 @@ from gateway.core.book import Plan
 from gateway.state.base import Hold
 from gateway.state.shared import account as account_module
 from gateway.state.shared.link import Overtaken, Reply, Server
+from gateway.state.shared.stake import KNOWS_MORE
 from tests.state.fleet import Process
-from tests.state.stage import WEEK, allowance
+from tests.state.stage import WEEK, S, allowance
 from tests.state.test_stakes import ONE, Shop
 
 # More than one number has a say, so each process works on its copy.
@@ -83,17 +84,33 @@ def test_without_turns_it_would_be_overtaken(shop: Shop, monkeypatch: pytest.Mon
 
 
 def test_a_turn_that_nobody_uses_ends(shop: Shop) -> None:
-    """And who had it does not have the next one at once."""
     near, _ = shop.processes
     now_us = shop.now_us
-    shop.set("w", f"{now_us + account_module.TURN_US} somebody else")
+    shop.set("w", f"{now_us + S} somebody else")
 
     async def later() -> None:
         waiting = asyncio.ensure_future(pass_one(shop, near))
         await asyncio.sleep(3 * account_module.TURN_LOOK_S)
         assert not waiting.done()
-        shop.now_us += account_module.TURN_US + 1
+        shop.now_us += S + 1
         await waiting
 
     shop.run(later())
     assert shop.fields("o|") == {}
+
+
+def test_who_had_a_turn_and_did_not_use_it_has_the_next_one_later(shop: Shop) -> None:
+    (near, _), began_us, kinds = shop.processes, shop.now_us, []
+
+    def overtaken() -> str:
+        step = ["write", shop.key, "0", "0", [], [], "who", S]
+        kinds.append(shop.run(near.link.ask(step, (shop.key,)))[0])
+        return shop.fields("w")["w"]
+
+    first = overtaken()
+    assert first == f"{began_us + S} who"
+    shop.now_us = began_us + 2 * S
+    assert overtaken() == first
+    shop.now_us += 1
+    assert overtaken() == f"{began_us + 3 * S + 1} who"
+    assert kinds == [KNOWS_MORE] * 3

@@ -54,9 +54,11 @@ from gateway.state.shared.stake import (
 )
 
 # Who is overtaken so often is far away, or many others write: it may have a turn, in which the
-# others wait. Longer than two round trips of any gateway; one that ends in its turn has it.
+# others wait. It is as long as three tries that take what the last one took, within bounds: one
+# that ends in its turn has it all the same.
 TURN_AFTER = 3
-TURN_US = 500_000
+TURN_TRIES = 3
+TURN_MIN_US, TURN_MAX_US = 100_000, 2_000_000
 TURN_LOOK_S = 0.01
 
 
@@ -67,6 +69,7 @@ class SharedAccount:
         "state", "link", "key", "document", "is_current", "read_s", "own", "posted", "spent",
         "base", "stored_entries", "over", "kept", "posts", "stake", "forms", "_there", "_memory",
         "_accounts", "_outside", "_life", "_lives", "_reader", "_jobs", "_overtaken",
+        "_turn_us",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +108,8 @@ class SharedAccount:
         self.forms: dict[tuple[Any, ...], Form] = {}  # of the copy as it is
         self._reader = Reader(self.link, group.tag, state.account.id, owner, life, outside)
         self._jobs = Jobs(self._write, self.outdate)
-        self._overtaken = 0  # times since the last write
+        self._overtaken = 0  # times, less those it was not
+        self._turn_us = TURN_MIN_US
 
     @property
     def now_us(self) -> int:
@@ -189,6 +193,7 @@ class SharedAccount:
 
     async def _write(self, jobs: Sequence[Job]) -> list[Any] | None:
         """The results, written; None when somebody else was faster."""
+        began_s = time.monotonic()
         is_fresh = not self.is_current
         if is_fresh:
             await self._read()
@@ -202,16 +207,17 @@ class SharedAccount:
             # Nothing is written that would tell: a refusal may be of what was held long ago.
             return results if is_fresh else None
         ids = [job.hold_id for job in jobs if job.hold_id in draft.records]
-        turn_us = TURN_US if self._overtaken >= TURN_AFTER else 0
-        step += (self._life, turn_us)
+        step += (self._life, self._turn_us if self._overtaken >= TURN_AFTER else 0)
         reply = await self.link.ask(step, (self.key,), lambda r: self._too_late(r, ids))
+        try_us = int((time.monotonic() - began_s) * 1e6)
+        self._turn_us = min(max(TURN_TRIES * try_us, TURN_MIN_US), TURN_MAX_US)
         if reply[0] != DONE:
-            self._overtaken += 1
+            self._overtaken = min(self._overtaken + 1, TURN_AFTER + 1)
             self._reader.told(reply)
             if reply[0] == NOT_YOUR_TURN:
                 await asyncio.sleep(TURN_LOOK_S)
             return None
-        self._overtaken = 0
+        self._overtaken = max(0, self._overtaken - 1)  # who is far stays far
         written.version = str(reply[1])
         self._there = written
         self.document = replace(written, marks=dict(written.marks))
