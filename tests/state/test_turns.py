@@ -10,7 +10,7 @@ import pytest
 from gateway.core.book import Plan
 from gateway.state.base import Hold
 from gateway.state.shared import account as account_module
-from gateway.state.shared.link import Overtaken, Reply, Server
+from gateway.state.shared.link import Reply, Server
 from gateway.state.shared.stake import KNOWS_MORE
 from tests.state.fleet import Process
 from tests.state.stage import WEEK, S, allowance
@@ -74,13 +74,6 @@ def test_who_is_far_has_its_turn(shop: Shop) -> None:
     assert shop.fields("w") == {}
     assert shop.sum("u|") - began == (passed + 3) * 2  # in two allowances
     assert shop.fields("o|") == {}
-
-
-def test_without_turns_it_would_be_overtaken(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_module, "TURN_AFTER", 10**9)
-    monkeypatch.setattr("gateway.state.shared.jobs.OVERTAKEN_S", 1.0)
-    with pytest.raises(Overtaken):
-        race(shop)
 
 
 def test_a_turn_that_nobody_uses_ends(shop: Shop) -> None:
