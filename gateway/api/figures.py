@@ -19,7 +19,7 @@ from gateway.api.operations import Hot, Place
 from gateway.core.book import Book, Bundle, Meter, OverageRate
 from gateway.core.instants import iso
 from gateway.core.ledger import Balance
-from gateway.core.limits import RateLimit
+from gateway.core.limits import Figures, RateLimit
 from gateway.core.money import MICRO, NOTHING, exact_cost, format_micro, whole_micro
 from gateway.core.periods import EVER_US, Span
 from gateway.core.pricing import Charges, Counted
@@ -315,11 +315,12 @@ def _when_exhausted(figures: MeterFigures) -> str | None:
 def _rate_limits(hot: Hot, asker: Asker) -> list[dict[str, Any]]:
     """Limits of everybody and of the plan, as they stand for this caller."""
     limits: Iterable[RateLimit] = (*hot.book.limits, *asker.account.plan.limits)
-    return [_rate_limit(hot, limit, asker) for limit in limits if limit.subject in asker.subjects]
+    shown = [limit for limit in limits if limit.subject in asker.subjects]
+    figures = hot.state.figures(shown, asker)
+    return [_rate_limit(*each) for each in zip(shown, figures, strict=True)]
 
 
-def _rate_limit(hot: Hot, limit: RateLimit, asker: Asker) -> dict[str, Any]:
-    figures = hot.state.figures(limit, asker)
+def _rate_limit(limit: RateLimit, figures: Figures) -> dict[str, Any]:
     is_rate = limit.period_us > 0
     return {
         "name": limit.name,

@@ -8,7 +8,7 @@ state, holds are gone with the process and so are the requests that had them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.core.book import Account, Book, Plan
 from gateway.core.counting import ended, move
@@ -229,9 +229,9 @@ class MemoryState:
             counter = subjects[subject] = _under(counter, limit)
         return counter
 
-    def figures(self, limit: RateLimit, ask: Ask) -> Figures:
-        """What a limit says to this caller now; nothing is counted."""
-        return self._counter(limit, ask).figures(ask.time_us)
+    def figures(self, limits: Sequence[RateLimit], ask: Ask) -> list[Figures]:
+        """What limits say to this caller now; nothing is counted."""
+        return [self._counter(limit, ask).figures(ask.time_us) for limit in limits]
 
     def unsaved(self) -> list[LimitState]:
         """Counters that changed since the last call, for the store."""

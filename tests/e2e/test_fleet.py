@@ -105,6 +105,22 @@ def test_what_one_has_counted_the_other_tells(pair: Pair) -> None:
         until(lambda g=gateway: g.usage(ROOMY)["used"], lambda n: n == 40, what="all of them")  # type: ignore[misc]
 
 
+def test_what_one_has_counted_of_a_rate_the_other_tells(pair: Pair) -> None:
+    """Also one that has had no request of that account."""
+    one, two = pair.gateways
+    assert pair.race_at(one, RATED, 3) == {200: 3}
+    for gateway in (two, one):
+        limit = rate_of(gateway)
+        assert (limit["name"], limit["used"], limit["remaining"]) == ("hourly", 3, 4)
+    assert pair.race_at(two, RATED, 6) == {200: 4, 429: 2}
+    until(lambda: rate_of(one)["used"], lambda used: used == 7, what="what the other let in")
+
+
+def rate_of(gateway: Gateway) -> dict[str, Any]:
+    (limit,) = gateway.get("/v1/usage", RATED).json()["rate_limits"]
+    return dict(limit)
+
+
 def test_holds_are_of_one_gateway_and_say_so_what_is_held_in_all_is_told_by_both(
     pair: Pair,
 ) -> None:

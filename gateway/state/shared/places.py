@@ -14,7 +14,7 @@ from gateway.core.limits import Counter, RateLimit
 from gateway.state.base import Ask
 from gateway.state.memory import subject_of
 from gateway.state.shared.groups import Group, place_of
-from gateway.state.shared.limits import limit_body
+from gateway.state.shared.limits import limit_body, tell_counters
 from gateway.state.shared.link import Reply
 
 
@@ -58,6 +58,11 @@ class Place:
 
         return self.group.link.ask(["limits", id_, self.bodies], tuple(self.keys), late)
 
+    async def look(self) -> None:
+        """Nothing is taken: what is known here stands as it does there. Raises StateUnavailable."""
+        reply = await self.group.link.ask(["stand", self.bodies], tuple(self.keys))
+        tell_counters(self.counters, reply[1])
+
     def untake(self, id_: str) -> None:
         if self.bodies:
             self.group.link.tell(["untake", [id_], self.bodies], tuple(self.keys))
@@ -80,6 +85,19 @@ class Places:
         """Of all limits of a request, in their order."""
         return [self._counter(limit, ask) for limit in ask.limits]
 
+    def all(
+        self, limits: Sequence[RateLimit], ask: Ask, without: Group | None = None
+    ) -> list[Place]:
+        """Where limits are counted, but for one group."""
+        own = self.group_of(ask.account.account.id)
+        places: dict[str, Place] = {}
+        for limit in limits:
+            group = self._group(limit, ask, own)
+            if group is not without:
+                place = places.setdefault(group.tag, Place(group))
+                place.add(self._counter(limit, ask), ask)
+        return list(places.values())
+
     def own(self, ask: Ask) -> Place:
         """The account's group, with the limits that are counted there."""
         own = Place(self.group_of(ask.account.account.id))
@@ -91,13 +109,7 @@ class Places:
     def apart(self, ask: Ask) -> list[Place]:
         """Other groups that count limits of this request."""
         own = self.group_of(ask.account.account.id)
-        places: dict[str, Place] = {}
-        for limit in ask.limits:
-            group = self._group(limit, ask, own)
-            if group is not own:
-                place = places.setdefault(group.tag, Place(group))
-                place.add(self._counter(limit, ask), ask)
-        return list(places.values())
+        return self.all(ask.limits, ask, without=own)
 
     def _group(self, limit: RateLimit, ask: Ask, own: Group) -> Group:
         if len(self._groups) == 1 or is_of_account(limit, ask):

@@ -191,6 +191,12 @@ function steps.limits(step)
   return {count, figures(firsts, seconds)}
 end
 
+-- {"stand", limits}: what they stand at; nothing is taken.
+function steps.stand(step)
+  local _, firsts, seconds = stand_all(step[2], 0)
+  return {1, figures(firsts, seconds)}
+end
+
 -- {"untake", ids, limits}: give back what was taken for requests that something else refused.
 function steps.untake(step)
   local ids = step[2]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +19,7 @@ import orjson
 
 from gateway.core.book import Book
 from gateway.core.ledger import Balance
+from gateway.core.limits import Figures, RateLimit
 from gateway.core.pricing import Charges, Counted
 from gateway.core.refusals import Refusal
 from gateway.core.rows import LedgerEntry
@@ -33,7 +34,7 @@ from gateway.state.shared.in_flight import NO_GAUGES, InFlight
 from gateway.state.shared.limits import let_go
 from gateway.state.shared.link import Overtaken, StateUnavailable
 from gateway.state.shared.outside import Outside
-from gateway.state.shared.places import Places
+from gateway.state.shared.places import Place, Places
 from gateway.state.shared.posts import (
     AS_IT_SAYS,
     NOTHING,
@@ -49,6 +50,7 @@ from gateway.state.shared.stake import Stake, StakeHold
 from gateway.state.spending import Spending
 
 FRESH_S = 0.2  # what is told of an account may be so old
+LOOKED_MAX = 1000  # callers of whose limits that is remembered
 
 
 class SharedState(MemoryState):
@@ -69,6 +71,7 @@ class SharedState(MemoryState):
         self._places = Places(groups, self._counter)
         self._in_flight = InFlight()
         self._admission = Admission(self.shared, self._accounts, self._places, self._in_flight)
+        self._looked_s: dict[tuple[str, ...], float] = {}  # when limits were read, by their keys
         self.allows = True  # what to do while the server is away
 
     def use(self, book: Book) -> None:
@@ -134,6 +137,22 @@ class SharedState(MemoryState):
         if shared.link.failure or is_fresh:
             return
         raise _not_before(shared.refresh())
+
+    def figures(self, limits: Sequence[RateLimit], ask: Ask) -> list[Figures]:
+        """As all processes count them. Raises NotLoaded where what is known here is not fresh."""
+        places = self._places.all(limits, ask)
+        keys = tuple([key for place in places for key in place.keys])
+        is_away = any([place.group.link.failure for place in places])
+        is_fresh = time.monotonic() - self._looked_s.get(keys, float("-inf")) < FRESH_S
+        if places and not (is_away or is_fresh):
+            raise _not_before(asyncio.ensure_future(self._look(places, keys)))
+        return super().figures(limits, ask)
+
+    async def _look(self, places: Iterable[Place], keys: tuple[str, ...]) -> None:
+        await asyncio.gather(*[place.look() for place in places])
+        if len(self._looked_s) >= LOOKED_MAX:
+            self._looked_s.clear()
+        self._looked_s[keys] = time.monotonic()
 
     def take_back(self, state: AccountState, entry: LedgerEntry) -> None:
         """Raises NotLoaded: it is asked again until `has_entry`, or until there is no room."""
