@@ -37,6 +37,7 @@ from gateway.usage.audit import AuditReport, LaterThanSnapshot, audit, counted_a
 
 T = TypeVar("T")
 
+LOAD_WAIT_S = 8.0  # for all that the event loop has to read first; a look-up gives up before
 HOT_WAIT_S = 10.0  # for a turn of the event loop; it is late by milliseconds at most
 # For the store's writer. A batch takes some 100 ms; a locked store is given up after 5 s for
 # the batch before the change, and another 5 s for the change, which then fails for certain.
@@ -110,11 +111,16 @@ class LivePlace:
 
     def hot(self, work: Callable[[Hot], T]) -> T:
         """Run work on the event loop; raises what it raises. Again, where it has to wait."""
-        while True:
-            try:
-                return self._on_loop(work)
-            except NotLoaded as missing:
-                _result(missing.future, CHANGE_WAIT_S, "the store")
+        give_up_s = time.monotonic() + LOAD_WAIT_S
+        try:
+            while True:
+                try:
+                    return self._on_loop(work)
+                except NotLoaded as missing:
+                    _loaded(missing.future, give_up_s)
+        except StateUnavailable as exc:
+            text = f"the shared state does not answer ({str(exc).rstrip(': ')})"
+            raise ApiProblem("store_unavailable", text) from exc
 
     def _on_loop(self, work: Callable[[Hot], T]) -> T:
         future: Future[T] = Future()
@@ -278,6 +284,18 @@ def open_holds(gateway: Gateway) -> list[OpenHold]:
             )
         )
     return found
+
+
+def _loaded(future: Future[Any], give_up_s: float) -> None:
+    """Wait for what others may wait for, too: it is not cancelled."""
+    try:
+        left_s = give_up_s - time.monotonic()
+        if left_s <= 0:
+            raise FutureTimeout
+        future.result(left_s)
+    except (FutureTimeout, CancelledError):
+        text = f"the store did not answer within {LOAD_WAIT_S:.0f} s; nothing was changed"
+        raise ApiProblem("store_unavailable", text) from None
 
 
 def _result(future: Future[T], timeout_s: float, who: str) -> T:

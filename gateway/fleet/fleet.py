@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Protocol
 
 from gateway.core.book import StateSettings
@@ -206,7 +206,7 @@ class Fleet:
 
     def _standing(self, account_id: str) -> list[str | int]:
         fields: list[str | int] = []
-        with closing(self._reader()) as database:
+        with self._reading() as database:
             database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             rows = "SELECT meter, period_us, lot, used FROM balances WHERE account = ?"
             for meter, period_us, lot, used in database.execute(rows, (account_id,)).fetchall():
@@ -221,9 +221,18 @@ class Fleet:
 
     def _has_event(self, account_id: str, record: Record) -> bool:
         sql = "SELECT 1 FROM events WHERE account = ? AND time_us = ? AND id = ?"
-        with closing(self._reader()) as database:
+        with self._reading() as database:
             values = (account_id, record.time_us, record.id)
             return bool(database.execute(sql, values).fetchall())
+
+    @contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """A reader for some questions. Raises StateUnavailable, also where it goes meanwhile."""
+        with closing(self._reader()) as database:
+            try:
+                yield database
+            except ERRORS as error:
+                raise StateUnavailable(f"the store cannot be read: {error}") from error
 
     def _reader(self) -> Database:
         """Raises StateUnavailable: without the store a document cannot be begun."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from gateway.core.book import Plan
+from gateway.core.ledger import Balance
 from gateway.core.refusals import Refusal
+from gateway.core.waiting import NotLoaded
 from gateway.state.base import Hold, Posting
+from gateway.state.shared.link import StateUnavailable
 from tests.state.fleet import Fleet, Process
 from tests.state.stage import DAY, DOLLAR, WEEK, allowance, priced, us
 
@@ -119,3 +123,50 @@ def test_a_month_that_begins_is_noted_for_the_others_with_the_first_request(flee
     fleet.hold(APRIL, ("tokens", 1))
     fleet.hold(APRIL, ("coins", 1))
     assert [name for name in document(fleet) if name.startswith("m|coins|")]
+
+
+def asked(fleet: Fleet, process: Process) -> Balance:
+    """As the APIs ask: again, while there is something to wait for."""
+
+    async def ask() -> Balance:
+        state = fleet.bind(process)
+        while True:
+            try:
+                return process.state.balance(state, "coins", MARCH)
+            except NotLoaded as missing:
+                await asyncio.wrap_future(missing.future)
+
+    return fleet.run(ask())
+
+
+@pytest.mark.parametrize("fleet", [WEEKLY], indirect=True)
+def test_who_asks_hears_that_a_document_cannot_be_begun(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = fleet.processes
+
+    async def away(account_id: str) -> list[str | int]:
+        raise StateUnavailable("the store cannot be read: it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one, "standing", away)
+        for _ in range(2):
+            with pytest.raises(StateUnavailable, match="it is away"):
+                asked(fleet, one)
+    assert asked(fleet, one).used == 0
+
+
+@pytest.mark.parametrize("fleet", [WEEKLY], indirect=True)
+def test_nobody_is_hurt_by_who_does_not_wait_any_more(fleet: Fleet) -> None:
+    one, _ = fleet.processes
+    failed: list[object] = []
+    fleet.loop.set_exception_handler(lambda _, context: failed.append(context))
+
+    async def leave() -> None:
+        with pytest.raises(NotLoaded) as missing:
+            one.state.balance(fleet.bind(one), "coins", MARCH)
+        assert missing.value.future.cancel()
+
+    fleet.run(leave())
+    assert asked(fleet, one).used == 0
+    assert failed == []

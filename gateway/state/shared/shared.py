@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -136,7 +136,8 @@ class SharedState(MemoryState):
         is_fresh = shared.is_current and time.monotonic() - shared.read_s < FRESH_S
         if shared.link.failure or is_fresh:
             return
-        raise _not_before(shared.refresh())
+        # When the server has gone meanwhile, the copy is what there is.
+        raise _not_before(shared.refresh(), lambda: bool(shared.link.failure))
 
     def figures(self, limits: Sequence[RateLimit], ask: Ask) -> list[Figures]:
         """As all processes count them. Raises NotLoaded where what is known here is not fresh."""
@@ -145,7 +146,8 @@ class SharedState(MemoryState):
         is_away = any([place.group.link.failure for place in places])
         is_fresh = time.monotonic() - self._looked_s.get(keys, float("-inf")) < FRESH_S
         if places and not (is_away or is_fresh):
-            raise _not_before(asyncio.ensure_future(self._look(places, keys)))
+            looked = asyncio.ensure_future(self._look(places, keys))
+            raise _not_before(looked, lambda: any([place.group.link.failure for place in places]))
         return super().figures(limits, ask)
 
     async def _look(self, places: Iterable[Place], keys: tuple[str, ...]) -> None:
@@ -332,8 +334,20 @@ class SharedState(MemoryState):
         self._source.forget()
 
 
-def _not_before(done: asyncio.Future[Any]) -> NotLoaded:
-    """For whoever waits in another thread."""
+def _not_before(
+    done: asyncio.Future[Any], goes_on: Callable[[], bool] = lambda: False
+) -> NotLoaded:
+    """For whoever waits in another thread; a failure is theirs, unless it goes on without."""
     answer: Future[None] = Future()
-    done.add_done_callback(lambda _: answer.set_result(None))
+
+    def tell(done: asyncio.Future[Any]) -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        failure = None if done.cancelled() else done.exception()
+        if failure is None or goes_on():
+            answer.set_result(None)
+        else:
+            answer.set_exception(failure)
+
+    done.add_done_callback(tell)
     return NotLoaded(answer)
