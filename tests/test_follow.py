@@ -101,9 +101,20 @@ async def test_a_file_that_has_not_changed_is_said_to_differ(gateway: OneGateway
 async def test_a_file_that_changed_while_it_started_is_used(gateway: OneGateway) -> None:
     gateway.write("2")
     old = Heard(1, "other", "other", at_start=True)
-    await gateway.follow(old, until=lambda: gateway.used)
+    await gateway.follow(old, until=lambda: gateway.facts)
     assert gateway.used == ["v2"]
-    assert gateway.names() == []  # what was heard at a start may be long ago
+    # Neither is what the fleet has reloaded last.
+    assert gateway.names() == ["configuration_differs"]
+
+
+async def test_one_that_starts_with_other_rules_says_so_and_keeps_them(gateway: OneGateway) -> None:
+    found = gateway.book.version
+    old = Heard(1, "other", "other", at_start=True)
+    await gateway.follow(old, until=lambda: gateway.facts)
+    assert gateway.facts == [
+        ("configuration_differs", {"level": "warning", "expected": "other", "found": found})
+    ]
+    assert gateway.used == []
 
 
 async def test_a_wrong_file_is_refused_and_said_to_differ(gateway: OneGateway) -> None:

@@ -50,8 +50,8 @@ def is_needed(heard: Heard, before: Book, book: Book) -> bool:
 
 
 def log_difference(heard: Heard, book: Book, log: Log) -> None:
-    """Other rules than another gateway's apply here, though the file has been read anew."""
-    if heard.rules_version != book.rules_version and not heard.at_start:
+    """Other rules than another gateway's apply here, though the file has been read."""
+    if heard.rules_version != book.rules_version:
         log("configuration_differs", level="warning", expected=heard.version, found=book.version)
 
 

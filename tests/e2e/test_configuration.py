@@ -205,17 +205,37 @@ def test_what_was_reloaded_while_one_was_away_it_has_when_it_is_back(pair: Pair)
     wait_price(two, 5)
 
 
-def test_one_that_starts_later_reads_its_file_and_does_not_say_that_it_differs(pair: Pair) -> None:
+@pytest.mark.parametrize("pair", [1, 2], indirect=True)
+def test_one_that_starts_with_other_rules_keeps_them_and_says_once_that_it_differs(
+    pair: Pair,
+) -> None:
     one, two = pair.gateways
+    two.stop()
+    write(one, 5)
+    hang_up(one)
+    [reloaded] = until(lambda: facts(one, "reloaded"), what="the reload")
+    write(two, 4)
+    two.start()
+    [differs] = until(lambda: facts(two, "configuration_differs"), what="the difference")
+    found = {fact["version"] for fact in facts(two, "started")}
+    assert differs["level"] == "warning"
+    assert differs["expected"] == reloaded["version"]
+    assert differs["found"] in found
+    assert price(two) == 4
+    time.sleep(QUIET_S)
+    assert len(facts(two, "configuration_differs")) == 1
+    assert facts(two, "reloaded") == []
+
+
+def test_one_that_starts_with_what_was_reloaded_does_not_differ(pair: Pair) -> None:
+    one, two = pair.gateways
+    two.stop()
     pair.write(5)
     hang_up(one)
-    wait_price(two, 5)
-    two.stop()
-    write(two, 7)
+    wait_price(one, 5)
     two.start()
-    assert price(two) == 7
+    assert price(two) == 5
     time.sleep(QUIET_S)
-    assert len(facts(two, "reloaded")) == 1  # from before it was stopped
     assert facts(two, "configuration_differs") == []
 
 
