@@ -25,9 +25,9 @@ from tests.support.raw import connected, head
 from tests.support.recorder import Recorder
 from tests.support.stores import use_kind
 from tests.support.until import until
+from tests.support.workers import START_S, Workers, is_alive
 
 WORKERS = 3
-START_S = 60.0  # of several interpreters on a machine that does much else
 ROOMY = {"allowances": {"coins": {"amount": 1_000_000, "per": "month"}}}
 TIGHT = {"allowances": {"coins": {"amount": 7, "per": "month"}}}
 CALLERS = pool("acct", 40)
@@ -47,6 +47,7 @@ class Scene:
     def __init__(self, home: Path, workers: int = WORKERS) -> None:
         self.recorder = Recorder()
         self.gateway = Gateway(self._config(workers), home)
+        self.workers = Workers(self.gateway)
         self._callers = list(CALLERS)
 
     def _config(self, workers: int) -> Config:
@@ -65,11 +66,11 @@ class Scene:
 
     def start(self) -> None:
         """Start, and wait for all workers: the first one serves before the others."""
-        before = len(self.facts("serving"))
+        before = len(self.workers.facts("serving"))
         self.gateway.start()
         if self.gateway.config["workers"] > 1:
             until(
-                lambda: len(self.facts("serving")),
+                lambda: len(self.workers.facts("serving")),
                 lambda n: n > before,
                 what="all workers",
                 deadline_s=START_S,
@@ -77,15 +78,6 @@ class Scene:
 
     def newcomer(self) -> Caller:
         return self._callers.pop()
-
-    def facts(self, event: str) -> list[dict[str, object]]:
-        """Lines of the log, by what they tell of."""
-        lines = (json.loads(x) for x in self.gateway.log.splitlines() if x.startswith("{"))
-        return [line for line in lines if line["event"] == event]
-
-    def pids(self) -> dict[int, int]:
-        """Of the workers, by number."""
-        return {x["worker"]: x["pid"] for x in self.facts("worker_started")}  # type: ignore[misc]
 
     def race(self, who: Caller, calls: int, path: str = "/n") -> Counter[int]:
         """So many calls at once, each on a connection of its own."""
@@ -114,34 +106,10 @@ class Scene:
             what=f"{units} units",
         )
 
-    def wait_restarted(self, number: int, pid: int) -> None:
-        """Until another process serves in the place of one that was killed."""
-        until(lambda: self.pids()[number], lambda now: now != pid, what="another process")
-        until(
-            lambda: {x["worker"]: x["pid"] for x in self.facts("worker_serves")}.get(number),
-            lambda now: now == self.pids()[number],
-            what="its start",
-            deadline_s=START_S,
-        )
-
     def close(self) -> None:
-        pids = self.pids().values()
         self.gateway.kill()
-        until(
-            lambda: [pid for pid in pids if _is_alive(pid)],
-            lambda left: not left,
-            what="the end of the workers",
-            deadline_s=START_S,
-        )
+        self.workers.wait_ended()
         self.recorder.stop()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +173,7 @@ def test_requests_reach_several_workers_and_the_operator_sees_all(shared: Scene)
     owners = Counter(hold["owner"].rpartition(":")[2] for hold in _items(done.out))
     assert owners.total() == 24
     assert len(owners) > 1
-    assert set(owners) <= {str(pid) for pid in shared.pids().values()}
+    assert set(owners) <= {str(pid) for pid in shared.workers.pids().values()}
     assert in_flight == 24
 
 
@@ -289,7 +257,7 @@ def test_a_reload_reaches_all_and_drops_no_request(shared: Scene) -> None:
 
 def _reloaded(scene: Scene) -> list[dict[str, object]]:
     """Reloads that the supervisor has ended."""
-    return [fact for fact in scene.facts("reloaded") if "workers" in fact]
+    return [fact for fact in scene.workers.facts("reloaded") if "workers" in fact]
 
 
 def test_a_wrong_configuration_is_refused_by_all(shared: Scene) -> None:
@@ -299,15 +267,15 @@ def test_a_wrong_configuration_is_refused_by_all(shared: Scene) -> None:
     shared.gateway.file.write_text(wrong)
     try:
         os.kill(shared.gateway.pid, signal.SIGHUP)
-        refused = until(lambda: shared.facts("reload_refused"), what="the refusal")
+        refused = until(lambda: shared.workers.facts("reload_refused"), what="the refusal")
         assert "expected the key 'match'" in str(refused[0]["problems"])
         assert shared.race(who, 30) == {200: 30}
         # What stands in the file does not count for a worker that is started again, either.
-        pid = shared.pids()[2]
+        pid = shared.workers.pids()[2]
         os.kill(pid, signal.SIGKILL)
-        shared.wait_restarted(2, pid)
+        shared.workers.wait_restarted(2, pid)
         assert shared.race(who, 30) == {200: 30}
-        assert len(shared.facts("reload_refused")) == 1
+        assert len(shared.workers.facts("reload_refused")) == 1
     finally:
         shared.gateway.file.write_text(right)
 
@@ -355,14 +323,14 @@ class Load:
 
 def _kill(scene: Scene, number: int, seen: float) -> float:
     """Kill a worker; the metric that was seen last, which never goes back."""
-    pid = scene.pids()[number]
+    pid = scene.workers.pids()[number]
     before = scene.metric("tallygate_requests_total")
     os.kill(pid, signal.SIGKILL)
     for _ in range(5):
         now = scene.metric("tallygate_requests_total")
         assert now >= max(before, seen)
         seen = now
-    scene.wait_restarted(number, pid)
+    scene.workers.wait_restarted(number, pid)
     return seen
 
 
@@ -431,7 +399,7 @@ def test_sigterm_lets_the_requests_in_flight_finish(scene: Scene) -> None:
     until(lambda: not _accepts(scene), what="the end of new connections")
     assert hanging.finish() == [200] * 6
     assert scene.gateway.wait() == 0
-    assert len(scene.facts("stopped")) == 2
+    assert len(scene.workers.facts("stopped")) == 2
     scene.start()
     scene.wait_used(who, 6)
     scene.gateway.stop()
@@ -448,15 +416,15 @@ def test_workers_end_with_their_supervisor_and_the_next_start_waits_for_them(sce
     who = scene.newcomer()
     scene.start()
     hanging = Hanging(scene, who, 6)
-    pids = scene.pids().values()
+    pids = scene.workers.pids().values()
     scene.gateway.kill()
     until(lambda: not _accepts(scene), what="the end of new connections")
-    assert any(map(_is_alive, pids))  # they drain
+    assert any(map(is_alive, pids))  # they drain
     starting = threading.Thread(target=scene.start)
     starting.start()
     assert hanging.finish() == [200] * 6
     starting.join(START_S)
-    assert not any(map(_is_alive, pids))
+    assert not any(map(is_alive, pids))
     scene.wait_used(who, 6)
     scene.gateway.stop()
 
@@ -469,13 +437,8 @@ def test_another_number_of_workers_ships_what_is_left(
     who = scene.newcomer()
     try:
         scene.start()
-        pids = [*scene.pids().values(), scene.gateway.pid]
         assert scene.race(who, 60) == {200: 60}
-        for pid in pids:  # all at once, so that nobody drains
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        scene.gateway.wait()
+        scene.workers.kill_all()
         scene.gateway.config["workers"] = after
         scene.start()
         paths = Counter(e.path for e in scene.gateway.events(account=who.account))
@@ -529,14 +492,9 @@ def test_a_port_that_another_gateway_has_is_not_shared(shared: Scene, scene: Sce
 def test_offline_commands_bring_in_what_all_workers_left(scene: Scene) -> None:
     who = scene.newcomer()
     scene.start()
-    pids = [*scene.pids().values(), scene.gateway.pid]
     assert scene.race(who, 30) == {200: 30}
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    scene.gateway.wait()
-    until(lambda: not any(map(_is_alive, pids[:-1])), what="their end")
+    scene.workers.kill_all()
+    scene.workers.wait_ended()
     done = scene.gateway.cli("usage", who.account, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["meters"]["coins"]["used"] == 30

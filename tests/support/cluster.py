@@ -9,7 +9,9 @@ from functools import cache
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tests.support.valkey import Valkey, free_port
 
@@ -21,11 +23,12 @@ _NODE = (
     " --cluster-replica-validity-factor 0 --cluster-allow-replica-migration no"
     f" --cluster-node-timeout {NODE_TIMEOUT_MS} --repl-diskless-sync-delay 0"
 )
+_FOLLOWED = ("--repl-diskless-sync-delay", "0")
 
 
 def client(server: Valkey) -> Redis:
-    """To one server, as it is."""
-    return Redis(host="127.0.0.1", port=server.port, socket_timeout=5)
+    """To one server, as it is: nothing is tried again for seconds where nobody listens."""
+    return Redis(host="127.0.0.1", port=server.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def wait_for(is_so: Callable[[], object], what: str, wait_s: float = FORM_S) -> None:
@@ -124,9 +127,20 @@ class Cluster:
 
     def fail_over(self) -> None:
         """Kill the first node; done when its replica has its slots."""
-        assert self.replica is not None
         self.nodes[0].kill()
+        self.wait_promoted()
+
+    def wait_promoted(self) -> None:
         self.wait(lambda: b"master" in self._role(self.replica), "the promotion")
+
+    def restore(self) -> None:
+        """After a failover: the node that was killed is the replica of the one in its place."""
+        assert self.replica is not None
+        self.nodes[0], self.replica = self.replica, self.nodes[0]
+        self.replica.start()
+        self.wait(lambda: b"slave" in self._role(self.replica), "the replica")
+        self.wait(self._is_replica_there, "the replica's copy")
+        self.wait(lambda: all(self._is_ok(server) for server in self.servers), "the Cluster")
 
     def stop(self) -> None:
         for server in self.servers:
@@ -137,9 +151,13 @@ class Watched:
     """A server, its replica and a Sentinel that watches them as `main`."""
 
     def __init__(self) -> None:
-        self.primary = Valkey("--repl-diskless-sync-delay", "0")
-        self.replica = Valkey("--repl-diskless-sync-delay", "0")
+        self.primary = Valkey(*_FOLLOWED)
+        self.replica = Valkey(*_FOLLOWED)
         self.sentinel = Valkey()
+
+    @property
+    def servers(self) -> list[Valkey]:
+        return [self.primary, self.replica]
 
     @property
     def url(self) -> str:
@@ -148,8 +166,7 @@ class Watched:
 
     def start(self) -> Watched:
         self.primary.start()
-        self.replica.options += ("--replicaof", f"127.0.0.1 {self.primary.port}")
-        self.replica.start()
+        self._start_replica()
         file = self.sentinel.home / "sentinel.conf"
         file.write_text(
             f"port {self.sentinel.port}\nbind 127.0.0.1\ndir {self.sentinel.home}\n"
@@ -160,15 +177,32 @@ class Watched:
         wait_for(self._is_known, "the Sentinel to know the replica")
         return self
 
+    def _start_replica(self) -> None:
+        self.replica.options = (*_FOLLOWED, "--replicaof", f"127.0.0.1 {self.primary.port}")
+        self.replica.start()
+
     def _is_known(self) -> bool:
+        """As one that may be promoted."""
         with client(self.sentinel) as connection:
-            return bool(connection.execute_command("SENTINEL", "REPLICAS", "main"))
+            found = connection.sentinel_slaves("main")
+        return [(x["port"], x["flags"], x["master-link-status"]) for x in found] == [
+            (self.replica.port, "slave", "ok")
+        ]
 
     def fail_over(self) -> None:
         """Kill the server; done when the Sentinel has promoted its replica."""
         self.primary.kill()
+        self.wait_promoted()
+
+    def wait_promoted(self) -> None:
         with client(self.replica) as connection:
             wait_for(lambda: connection.role()[0] == b"master", "the promotion")
+
+    def restore(self) -> None:
+        """After a failover: the server that was killed is the replica of the one in its place."""
+        self.primary, self.replica = self.replica, self.primary
+        self._start_replica()
+        wait_for(self._is_known, "the Sentinel to know the new replica")
 
     def stop(self) -> None:
         for server in (self.sentinel, self.replica, self.primary):
