@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.state.shared.groups import place_of
 from tests.support.configs import Caller, caller
 
 BLOCKED = frozenset({200, 429})
@@ -52,11 +54,24 @@ def parts(scale: int) -> dict[str, Part]:
 
 
 class Cast:
-    """A caller for each part; nobody else has used it."""
+    """A caller for each part; nobody else has used it. They are spread over all groups."""
 
-    def __init__(self, number: int, played: Mapping[str, Part]) -> None:
+    def __init__(self, number: int, played: Mapping[str, Part], groups: int) -> None:
         self._parts = played
-        self.callers = {name: caller(f"{name}-{number:03}") for name in played}
+        self.callers = {
+            name: _of_group(f"{name}-{number:03}", (number + 2 * n) % groups, groups)
+            for n, name in enumerate(played)
+        }
 
     def items(self) -> list[tuple[str, Caller, Part]]:
         return [(name, who, self._parts[name]) for name, who in self.callers.items()]
+
+    def served(self) -> list[Caller]:
+        """Who is answered well to the end."""
+        return [who for _, who, part in self.items() if part.expected == SERVED]
+
+
+def _of_group(name: str, group: int, groups: int) -> Caller:
+    """The first of its names that the group has."""
+    names = (f"{name}-{n}" for n in itertools.count())
+    return caller(next(x for x in names if place_of(x, groups) == group))

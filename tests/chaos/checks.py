@@ -161,6 +161,15 @@ def check_holds(scene: Scene, cast: Cast) -> None:
 
 
 def check_audit(gateway: Gateway) -> None:
-    reply = Admin(gateway.data_dir).ask("GET", "/audit")
-    assert reply.status == 200, reply
-    assert reply.document["clean"], reply.document
+    """At every worker: each compares what itself knows."""
+    admin = Admin(gateway.data_dir)
+    heard: set[int] = set()
+
+    def left() -> int:
+        reply = admin.ask("GET", "/audit")
+        assert reply.status == 200, reply
+        assert reply.document["clean"], reply.document
+        heard.add(reply.document["worker"])
+        return int(reply.document["workers"]) - len(heard)
+
+    until(left, lambda count: not count, what="an audit of each worker", deadline_s=60)

@@ -70,6 +70,7 @@ class Call:
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    calls: int = 0
     closes: bool = field(default=False)
 
 
@@ -85,11 +86,14 @@ class Load:
         name: str,
         connections: int,
         pace_s: float,
+        calls: int = 0,
     ) -> None:
+        """`calls`: so many on one connection; 0: no end."""
         self._gateways = gateways
         self.streams = streams
         self._name = name
         self._pace_s = pace_s
+        self._calls = calls
         self._numbers = itertools.count()
         self._is_ending = False
         self.calls: list[Call] = []
@@ -182,7 +186,9 @@ class Load:
             raise AssertionError(f"{call} was answered with {body!r}")
         call.status = status
         call.code = _code(body) if status >= 400 else ""
-        connection.closes = headers.get("connection", "").lower() == "close"
+        connection.calls += 1
+        is_last = connection.calls == self._calls
+        connection.closes = is_last or headers.get("connection", "").lower() == "close"
 
 
 def _read_head(head: bytes) -> tuple[int, dict[str, str]]:

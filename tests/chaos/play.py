@@ -56,8 +56,14 @@ class Chaos:
         heal: Callable[[], object],
         excuse: Excuse = NO_EXCUSE,
         at_least_s: float = 0.0,
+        *,
+        ends_itself: bool = False,
+        restore: Callable[[], object] = lambda: None,
     ) -> list[Call]:
-        """All requests; every round is played with accounts that nobody has used."""
+        """All requests; every round is played with accounts that nobody has used.
+
+        `ends_itself`: `heal` waits for the end; `restore`: makes ready for the next trouble.
+        """
         calls: list[Call] = []
         for _ in range(self.form.rounds):
             cast = scene.cast()
@@ -69,19 +75,21 @@ class Chaos:
             )
             try:
                 load.wait_well(0)
-                scene.wait_shared(cast.callers["roomy"])
+                scene.wait_shared(cast)
                 began_s = time.monotonic()
                 trouble()
-                time.sleep(max(self.form.trouble_s, at_least_s))  # under load
+                if not ends_itself:
+                    time.sleep(max(self.form.trouble_s, at_least_s))  # under load
                 heal()
                 healed_s = time.monotonic()
                 load.wait_well(healed_s)
-                scene.wait_shared(cast.callers["roomy"])
+                scene.wait_shared(cast)
                 shared_s = time.monotonic()
             finally:
                 load.stop()
             self._rows.append(_row(name, load, began_s, healed_s, shared_s))
             after(scene, cast, load, excuse)
+            restore()
             calls += load.calls
         return calls
 

@@ -120,7 +120,7 @@ class Door:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._there(reader, passage))
                 ways.create_task(self._back(back, passage))
-        except* OSError:
+        except* (OSError, RuntimeError):
             pass  # either side has gone: so has the other, below
         finally:
             passage.cut()

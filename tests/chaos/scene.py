@@ -1,29 +1,32 @@
-"""What a scenario is played on: gateways that share a Valkey and a PostgreSQL server.
+"""What a scenario is played on: gateways that share a state and a PostgreSQL server.
 
-Between each gateway and each server is a door of its own, so one of them can be cut off.
+Between each gateway and each server is a door of its own, so one of them can be cut off;
+not so where the gateways are told addresses by Sentinels or a Cluster.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-from redis import Redis
-from redis.exceptions import RedisError
 
 from tests.chaos.cast import Cast, parts
 from tests.chaos.load import Backend, Load, Stream
 from tests.chaos.loop import LoopThread
 from tests.chaos.proxy import Door
+from tests.chaos.state import OneServer, State, read_document, tag_of
 from tests.support.configs import Caller, Config, config, route
 from tests.support.gateway import Gateway
 from tests.support.postgres import Server
 from tests.support.until import until
 from tests.support.valkey import Valkey
+from tests.support.workers import Workers
 
+Posted = dict[tuple[str, bytes], int]
 LOST_TIMES = 3
+CALLS = 4  # on one connection, where the next one may lead to another worker
 
 
 class Servers:
@@ -32,9 +35,8 @@ class Servers:
     def __init__(self, home: Path) -> None:
         self.thread = LoopThread()
         self.backend = Backend(self.thread)
-        self.valkey = Valkey().start()
+        self.one = OneServer(self.thread)
         self.store = Server(home)
-        self._state_doors: list[Door] = []  # of all scenes
         self._numbers = itertools.count(1)
 
     def schema(self) -> str:
@@ -42,23 +44,9 @@ class Servers:
         self.store.do(f"CREATE SCHEMA {name}")
         return name
 
-    def state_door(self) -> Door:
-        """To the Valkey of the moment."""
-        self._state_doors.append(Door(self.thread, self.valkey.port))
-        return self._state_doors[-1]
-
-    def fail_over(self, replica: Valkey) -> None:
-        """The master dies, and its address leads to the replica, which is promoted."""
-        self.valkey.stop()
-        self.valkey = replica
-        replica.command("REPLICAOF NO ONE")
-        for door in self._state_doors:
-            door.lead_to(replica.port)
-            door.cut()
-
     def close(self) -> None:
         self.backend.stop()
-        self.valkey.stop()
+        self.one.stop()
         self.store.close()
         self.thread.stop()
 
@@ -66,7 +54,8 @@ class Servers:
 class Scene:
     """Two gateways, not yet started. `more` are parts of their configuration.
 
-    `casts`: how many rounds are played; `scale`: see tests/chaos/cast.py.
+    `casts`: how many rounds are played; `scale`: see tests/chaos/cast.py; `place`: where the
+    state is, if not on the run's one server, and the scene closes it; `workers`: of each gateway.
     """
 
     def __init__(
@@ -76,32 +65,37 @@ class Scene:
         *,
         casts: int,
         scale: int = 1,
-        state: dict[str, Any] | None = None,
+        place: State | None = None,
+        when_away: str = "allow",
+        workers: int = 1,
         **more: Any,
     ) -> None:
         self.servers = servers
         self.thread = servers.thread
         self.store = servers.store
         self.schema = servers.schema()
-        self.tag = f"{self.schema}{{0}}"  # begins all keys of the shared state
-        # Patient, so that a machine that has other things to do is not taken for a trouble.
-        self._state = {"timeout": "1s", **(state or {})}
+        self.state = place or servers.one
+        self._when_away = when_away
+        self._workers = workers
         self._more = more
         self._parts = parts(scale)
-        self._all = [Cast(number, self._parts) for number in range(casts)]
+        self._all = [Cast(n, self._parts, self.state.groups) for n in range(casts)]
         self._casts = iter(self._all)
+        self.playing = self._all[0]
         self.state_doors: list[Door] = []
         self.store_doors: list[Door] = []
         self.gateways = [self._gateway(home / name) for name in ("one", "two")]
 
     def _gateway(self, directory: Path) -> Gateway:
         directory.mkdir(parents=True)
-        self.state_doors.append(self.servers.state_door())
+        url, doors = self.state.way()
+        self.state_doors += doors
         self.store_doors.append(Door(self.thread, self.store.socket))
-        return Gateway(self._config(), directory, module="tests.chaos.stepped")
+        return Gateway(self._config(url), directory, module="tests.chaos.stepped")
 
-    def _config(self) -> Config:
-        state = f"redis://127.0.0.1:{self.state_doors[-1].port}/0"
+    def _config(self, state_url: str) -> Config:
+        # Patient, so that a machine that has other things to do is not taken for a trouble.
+        state = {"timeout": "1s", "when_away": self._when_away}
         store = (
             f"postgresql://postgres@127.0.0.1:{self.store_doors[-1].port}/postgres?connect_timeout=2"
             f"&sslmode=disable&gssencmode=disable&options=-c%20search_path%3D{self.schema}"
@@ -112,13 +106,15 @@ class Scene:
             callers={n: [cast.callers[n] for cast in self._all] for n in self._parts},
             plans={name: part.plan for name, part in self._parts.items()},
             store={"url": store},
-            state={"url": state, "prefix": self.schema, **self._state},
+            state={"url": state_url, "prefix": self.schema, **state},
+            workers=self._workers,
             **self._more,
         )
 
     @property
     def valkey(self) -> Valkey:
-        return self.servers.valkey
+        """The one server."""
+        return self.servers.one.valkey
 
     def start(self) -> Scene:
         with ThreadPoolExecutor() as threads:
@@ -126,7 +122,8 @@ class Scene:
         return self
 
     def cast(self) -> Cast:
-        return next(self._casts)
+        self.playing = next(self._casts)
+        return self.playing
 
     def load(self, cast: Cast, name: str, *, connections: int, pace_s: float) -> Load:
         streams = [
@@ -141,6 +138,7 @@ class Scene:
             name=f"{self.schema}-{name}",
             connections=connections,
             pace_s=pace_s,
+            calls=CALLS if self._workers > 1 else 0,
         )
 
     def lose(self, doors: list[Door], call: bytes, between: int) -> None:
@@ -162,35 +160,34 @@ class Scene:
     def doors(self) -> list[Door]:
         return [*self.state_doors, *self.store_doors]
 
-    def wait_shared(self, who: Caller) -> None:
-        """Until every gateway posts what it charges the account to the shared state."""
-        count = len(self.gateways)
+    def wait_shared(self, cast: Cast) -> None:
+        """Until every gateway posts what it charges the accounts to the shared state."""
+        everybody = cast.served()
+        count = len(self.gateways) * self._workers * len(everybody)
 
-        def all_there(found: dict[bytes, int]) -> bool:
+        def all_there(found: Posted) -> bool:
             return len(found) == count
 
-        def all_further(found: dict[bytes, int]) -> bool:
+        def all_further(found: Posted) -> bool:
             return all_there(found) and all([found[name] > first[name] for name in first])
 
         what = "posts of all gateways"
-        first = until(lambda: self._posted(who), all_there, what=what, deadline_s=60)
-        until(lambda: self._posted(who), all_further, what=what, deadline_s=60)
+        first = until(lambda: self._posted(everybody), all_there, what=what, deadline_s=60)
+        until(lambda: self._posted(everybody), all_further, what=what, deadline_s=60)
 
     def document(self, who: Caller) -> dict[bytes, bytes]:
         """The account's, as the server has it."""
-        server: Any = Redis(port=self.valkey.port, socket_timeout=5)
-        try:
-            found: dict[bytes, bytes] = server.hgetall(f"{self.tag}a:{who.account}")
-            return found
-        except RedisError:  # it is just coming, or going
-            return {}
-        finally:
-            server.close()
+        tag = tag_of(who.account, self.schema, self.state.groups)
+        return read_document(self.state, f"{tag}a:{who.account}")
 
-    def _posted(self, who: Caller) -> dict[bytes, int]:
-        """By journal: its last record that is in the account's document."""
-        document = self.document(who)
-        return {name: int(value) for name, value in document.items() if name[:2] == b"p|"}
+    def _posted(self, everybody: Sequence[Caller]) -> Posted:
+        """By account and journal: its last record that is in the account's document."""
+        return {
+            (who.account, name): int(value)
+            for who in everybody
+            for name, value in self.document(who).items()
+            if name[:2] == b"p|"
+        }
 
     def wait_shipped(self) -> None:
         """Until nobody is served and everything that was is in the store."""
@@ -210,5 +207,8 @@ class Scene:
     def close(self) -> None:
         for gateway in self.gateways:
             gateway.kill()
+        for gateway in self.gateways:
+            Workers(gateway).wait_ended()
         for door in self.doors():
             door.close()
+        self.state.close()

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.state.shared.link import Link, Reply, StateUnavailable
 from tests.chaos.scene import Scene
+from tests.chaos.shared import DENY, USUAL
 from tests.support.raw import connected, head
 
 TIMEOUT_S = 1.0  # of one call, as the scene has it
@@ -17,7 +18,7 @@ REQUESTS = 200
 ASKS = 10_000
 
 
-@pytest.mark.parametrize("scene", ["allow", "deny"], indirect=True)
+@pytest.mark.parametrize("scene", [USUAL, DENY], indirect=True, ids=["allow", "deny"])
 def test_requests_do_not_wait_for_a_frozen_state_each(scene: Scene) -> None:
     """One after the other: if each waited for a timeout of its own, they would take 200 s."""
     who = scene.cast().callers["roomy"]

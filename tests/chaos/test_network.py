@@ -9,8 +9,11 @@ import pytest
 from tests.chaos.checks import Excuse
 from tests.chaos.play import Chaos
 from tests.chaos.scene import Scene
+from tests.chaos.shared import DENY
 
 NOTICED_S = 3.0  # a call is given up after 1 s, and tried twice
+OVERTAKEN = Excuse(frozenset({"store_unavailable"}))
+RACED = {"careful", "wide", "lots", "over"}
 AWAY = Excuse(is_exact=False, keeps_rates=False)  # each gateway decides from what it knows
 
 
@@ -22,10 +25,16 @@ def test_a_reply_that_is_lost_after_the_script_ran(chaos: Chaos, scene: Scene) -
 
 
 def test_a_delay(chaos: Chaos, scene: Scene) -> None:
+    """The one that is far loses races for accounts that are written as a whole; no others."""
+
     def delay() -> None:
         scene.state_doors[0].delay(0.05)
 
-    chaos.play(scene, "Valkey: 50 ms each way for one gateway", delay, scene.heal)
+    name = "Valkey: 50 ms each way for one gateway"
+    calls = chaos.play(scene, name, delay, scene.heal, OVERTAKEN)
+    streams = {call.stream for call in calls if not call.is_well}
+    assert {stream.gateway for stream in streams} <= {0}
+    assert {stream.who.account.partition("-")[0] for stream in streams} <= RACED
 
 
 def test_a_partition(chaos: Chaos, scene: Scene) -> None:
@@ -40,7 +49,7 @@ def test_a_partition_that_loses_what_was_sent(chaos: Chaos, scene: Scene) -> Non
     chaos.play(scene, "Valkey: one gateway cut off, packets lost", door.shut, heal, AWAY, NOTICED_S)
 
 
-@pytest.mark.parametrize("scene", ["deny"], indirect=True)
+@pytest.mark.parametrize("scene", [DENY], indirect=True, ids=["deny"])
 def test_a_partition_where_the_state_may_not_be_done_without(chaos: Chaos, scene: Scene) -> None:
     name, refused = "Valkey: one gateway cut off, deny", Excuse(frozenset({"store_unavailable"}))
     door = scene.state_doors[0]

@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.checks import Excuse
 from tests.chaos.play import Chaos
 from tests.chaos.scene import Scene
+from tests.chaos.shared import DENY
 from tests.support.until import until
 from tests.support.valkey import Valkey
 
@@ -34,7 +35,7 @@ def test_a_state_that_is_frozen(chaos: Chaos, scene: Scene) -> None:
     chaos.play(scene, "Valkey frozen", valkey.freeze, thaw, AWAY, NOTICED_S)
 
 
-@pytest.mark.parametrize("scene", ["deny"], indirect=True)
+@pytest.mark.parametrize("scene", [DENY], indirect=True, ids=["deny"])
 def test_a_state_that_is_frozen_and_may_not_be_done_without(chaos: Chaos, scene: Scene) -> None:
     name, refused = "Valkey frozen, when_away: deny", Excuse(frozenset({"store_unavailable"}))
     valkey = scene.valkey
@@ -55,6 +56,6 @@ def test_a_replica_takes_the_place_of_its_master(chaos: Chaos, scene: Scene) -> 
             lambda told: b"master_link_status:up" in told,
             what="the replica",
         )
-        scene.servers.fail_over(replica)
+        scene.servers.one.fail_over(replica)
 
     chaos.play(scene, "Valkey killed, replica promoted", follow, lambda: None, AWAY)
