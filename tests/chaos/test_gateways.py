@@ -11,5 +11,7 @@ BROKEN = frozenset({"IncompleteReadError", "ConnectionResetError", "BrokenPipeEr
 
 
 def test_a_gateway_is_killed_and_started_again(chaos: Chaos, scene: Scene) -> None:
+    """Before its holds run out, 15 s after: then others use what it had not told yet."""
     one, _ = scene.gateways
-    chaos.play(scene, "gateway killed, started again", one.kill, one.start, Excuse(BROKEN))
+    name, broken = "gateway killed, started again", Excuse(BROKEN)
+    chaos.play(scene, name, one.kill, one.start, broken, ends_itself=True)

@@ -1,4 +1,7 @@
-"""Gateways of several workers: one is killed, or what started them, or all at once."""
+"""Gateways of several workers: one is killed, or what started them, or all at once.
+
+Each is there again before its holds run out, as in test_gateways.py.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,11 @@ def test_a_worker_is_killed(chaos: Chaos, scene: Scene, number: int) -> None:
 def test_a_supervisor_is_killed_and_started_again(chaos: Chaos, scene: Scene) -> None:
     """Its workers finish what they have, and the next ones wait for their end."""
     one, _ = scene.gateways
-    chaos.play(scene, "supervisor killed, started again", one.kill, one.start, KILLED)
+    name = "supervisor killed, started again"
+    chaos.play(scene, name, one.kill, one.start, KILLED, ends_itself=True)
 
 
 def test_a_supervisor_and_its_workers_are_killed_at_once(chaos: Chaos, scene: Scene) -> None:
     one, _ = scene.gateways
-    kill = Workers(one).kill_all
-    chaos.play(scene, "supervisor and workers killed, started again", kill, one.start, KILLED)
+    name, kill = "supervisor and workers killed, started again", Workers(one).kill_all
+    chaos.play(scene, name, kill, one.start, KILLED, ends_itself=True)
