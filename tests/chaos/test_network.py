@@ -12,8 +12,6 @@ from tests.chaos.scene import Scene
 from tests.chaos.shared import DENY
 
 NOTICED_S = 3.0  # a call is given up after 1 s, and tried twice
-OVERTAKEN = Excuse(frozenset({"store_unavailable"}))
-RACED = {"careful", "wide", "lots", "over"}
 AWAY = Excuse(is_exact=False, keeps_rates=False)  # each gateway decides from what it knows
 
 
@@ -25,16 +23,12 @@ def test_a_reply_that_is_lost_after_the_script_ran(chaos: Chaos, scene: Scene) -
 
 
 def test_a_delay(chaos: Chaos, scene: Scene) -> None:
-    """The one that is far loses races for accounts that are written as a whole; no others."""
+    """The one that is far has its turn, also at accounts that are written as a whole."""
 
     def delay() -> None:
         scene.state_doors[0].delay(0.05)
 
-    name = "Valkey: 50 ms each way for one gateway"
-    calls = chaos.play(scene, name, delay, scene.heal, OVERTAKEN)
-    streams = {call.stream for call in calls if not call.is_well}
-    assert {stream.gateway for stream in streams} <= {0}
-    assert {stream.who.account.partition("-")[0] for stream in streams} <= RACED
+    chaos.play(scene, "Valkey: 50 ms each way for one gateway", delay, scene.heal)
 
 
 def test_a_partition(chaos: Chaos, scene: Scene) -> None:
