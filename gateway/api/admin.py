@@ -28,7 +28,10 @@ from gateway.api.problem import ApiProblem
 from gateway.api.reports import WAIT_MAX_S
 from gateway.core.book import Book
 from gateway.core.version import installed_version
+from gateway.proxy.tally import Tally
+from gateway.state.shared.link import StateUnavailable
 from gateway.store.base import StoreError
+from gateway.store.database import ERRORS
 
 BODY_BYTES_MAX = 65_536  # a key with 1,000 routes has about 40 KB
 # At once: each takes one of the threads that callers' own usage is read in, too.
@@ -43,6 +46,8 @@ class AdminGateway(Gateway, Protocol):
     """What is asked of a running gateway, beside what operations ask."""
 
     is_draining: bool
+
+    tally: Tally
 
     @property
     def log(self) -> Log: ...
@@ -124,11 +129,16 @@ class _AdminApi:
             )
         except ApiProblem as exc:
             problem = exc
-        except StoreError as exc:
+        except (StoreError, StateUnavailable) as exc:
             problem = ApiProblem("store_unavailable", str(exc))
+        except ERRORS as exc:
+            problem = ApiProblem("store_unavailable", f"the gateway cannot reach its store: {exc}")
         except Exception as exc:
+            self._gateway.tally.internal_errors += 1
             self._gateway.log("admin_error", level="error", request_id=request_id, exc_info=exc)
             problem = ApiProblem("internal_error", "see the gateway's log for this request id")
+        if problem.code == "store_unavailable":
+            self._gateway.tally.trouble(problem.code, problem)
         if problem.allow:
             headers["Allow"] = ", ".join(problem.allow)
         return web.Response(
