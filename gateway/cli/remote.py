@@ -40,10 +40,18 @@ class RemoteOffice:
             raise Failed(str(exc)) from None
 
     def is_there(self) -> bool:
-        """Whether the gateway of this control answers, and knows its token."""
+        """Whether the gateway of this control answers, and knows its token.
+
+        Raises Failed where it answers that its store is away: it is there, and nothing else
+        can take the command.
+        """
         try:
-            status, _ = self._ask("GET", f"{PREFIX}/accounts?limit=1", None, {})
-        except (OSError, http.client.HTTPException):
+            status, text = self._ask("GET", f"{PREFIX}/accounts?limit=1", None, {})
+            if status == 503:
+                problem = json.loads(text)
+                if problem["code"] == "store_unavailable":
+                    raise Failed(str(problem["detail"]))
+        except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError):
             return False
         return status == 200
 

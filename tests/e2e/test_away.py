@@ -105,3 +105,11 @@ def test_operators_are_told_which_it_is(running: Stage, method: str, path: str) 
     lines = running.gateway.log.splitlines()
     assert any('"store_unavailable"' in line for line in lines)
     assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.usefixtures("away")
+def test_a_command_ends_with_what_the_gateway_says(running: Stage) -> None:
+    done = running.gateway.cli("keys", "revoke", "key_1")
+    assert done.code == 1
+    assert "the gateway cannot reach its store: " in done.err
+    assert "in use by process" not in done.err
