@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from gateway.core.book import StateSettings
 from gateway.core.reload import RELOADED, Heard
+from gateway.fleet.absences import Absences
 from gateway.fleet.changes import Changed, Changes
 from gateway.fleet.posted import Posted, reached
 from gateway.journal.errors import JournalError
@@ -110,6 +111,7 @@ class Fleet:
                 group.link.on_time = self._note_time
         self.state = SharedState(store, groups, journal_id, self)
         self.state.allows = settings.when_away == "allow"
+        self._absences = Absences(groups, settings.when_away, gateway.log)
         self._chores: list[asyncio.Task[None]] = []
         self._changes = Changes(self._reader)
         self._posted = Posted(self.state, self._servers, self._reader)
@@ -145,6 +147,7 @@ class Fleet:
         loop = asyncio.get_running_loop()
         beats = zip(self._barriers, self.state.groups, strict=True)
         self._chores = [loop.create_task(self._beat(*each)) for each in beats]
+        self._chores.append(loop.create_task(self._absences.watch()))
         await self._post_again()
         # So that the first request finds a state that is begun.
         await asyncio.gather(*[self._look_at(group) for group in self.state.groups])

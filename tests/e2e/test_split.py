@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_configuration import facts
 from tests.e2e.test_crash import assert_audit_is_clean
 from tests.e2e.test_restore import PLANS, TIGHT, calls, used
 from tests.support import valkey
@@ -70,6 +71,7 @@ def test_each_side_decides_from_what_it_knows_or_not_at_all(
     allows = "allow" in request.node.name
     assert calls(one, 10) == ({200: 8, 429: 2} if allows else {503: 10})
     assert calls(two, 10) == {200: 8, 429: 2}
+    until(lambda: facts(one, "state_away"), what="its absence in the log")
     wire.mend()
     spent = 20 if allows else 12
     for gateway in pair:
@@ -77,3 +79,15 @@ def test_each_side_decides_from_what_it_knows_or_not_at_all(
     assert calls(one, 2) + calls(two, 2) == {429: 4}
     for gateway in pair:
         assert_audit_is_clean(gateway)
+    _assert_said(one, "allow" if allows else "deny")
+    assert facts(two, "state_away") == []
+
+
+def _assert_said(gateway: Gateway, when_away: str) -> None:
+    """Once that it was away, and once that it is back."""
+    [back] = until(lambda: facts(gateway, "state_back"), what="its return in the log")
+    [away] = facts(gateway, "state_away")
+    assert (away["level"], away["when_away"]) == ("warning", when_away)
+    assert away["error"].strip(": ") == away["error"] != ""
+    assert away["tag"] == back["tag"]
+    assert back["seconds"] >= 0

@@ -280,3 +280,17 @@ def test_the_manuals_user_may_do_what_the_script_does() -> None:
     used = {name.lower() for name in re.findall(r"redis\.p?call\('([A-Za-z]+)'", SCRIPT)}
     assert used
     assert used - allowed == set()
+
+
+async def test_a_server_that_says_nothing_is_said_to_have_timed_out() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with opened(f"redis://127.0.0.1:{port}/0", "t", timeout_s=0.2) as [one]:
+        with pytest.raises(StateUnavailable, match=r"^TimeoutError: no answer within 0\.2 s$"):
+            await one.command("PING")
+    silent.close()
+    await silent.wait_closed()

@@ -142,7 +142,7 @@ class RedisServer:
                     await self._hang_up()
                     raise
         except _ERRORS as error:
-            raise _unavailable(error) from error
+            raise _unavailable(error, self._timeout_s) from error
 
     async def _connect(self) -> Any:
         if self._connection is None:
@@ -209,7 +209,9 @@ def _for_sentinels(url: StateUrl, given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _unavailable(error: Exception) -> StateUnavailable:
+def _unavailable(error: Exception, timeout_s: float) -> StateUnavailable:
+    if isinstance(error, TimeoutError) and not str(error):  # of ours, which has no text
+        return StateUnavailable(f"TimeoutError: no answer within {timeout_s:g} s")
     if isinstance(error, MasterNotFoundError):  # its text is all that was tried
         return StateUnavailable("no Sentinel that answers knows the server")
     text = f"{type(error).__name__}: {error}"
