@@ -102,7 +102,7 @@ def prepare(archive: Archive) -> None:
             text = "store.retention.archive.format: expected pyarrow for parquet"
             raise StoreError(f"{text}: pip install 'tallygate[parquet]' ({error})") from None
     try:
-        Path(archive.dir).mkdir(parents=True, exist_ok=True)
+        Path(archive.dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         is_writable = os.access(archive.dir, os.W_OK | os.X_OK)
     except OSError as error:
         raise StoreError(f"store.retention.archive.dir: {error}") from None
@@ -126,7 +126,7 @@ class MonthFiles:
     def __init__(self, archive: Archive, store_id: str, month: str, part: int) -> None:
         """Raises OSError, and StoreError where the files are another store's."""
         self._home = Path(archive.dir)
-        self._home.mkdir(parents=True, exist_ok=True)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._facts: dict[str, Any] = {"store": store_id, "month": month, "part": part}
         name = part_name(month, part)
         self.manifest = manifest_name(name)
@@ -209,6 +209,7 @@ class MonthFiles:
 
 
 def _open(archive: Archive, path: Path, columns: Columns) -> TableFile:
+    _begin(path)
     if archive.format == "csv":
         return CsvFile(path, columns)
     from gateway.store.archive_parquet import ParquetFile
@@ -240,7 +241,14 @@ def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def _begin(draft: Path) -> None:
+    """An empty file that only the gateway's user reads, whatever a crash has left there."""
+    draft.unlink(missing_ok=True)
+    draft.touch(0o600)
+
+
 def _write_durably(path: Path, content: bytes) -> None:
+    _begin(_draft(path))
     _draft(path).write_bytes(content)
     _sync(_draft(path))
     _draft(path).replace(path)

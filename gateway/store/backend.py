@@ -174,6 +174,8 @@ def write_durably(path: Path, text: str) -> None:
     """The whole file or none, on disk when this returns. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(0o600)
     with draft.open("w") as file:
         file.write(text)
         file.flush()

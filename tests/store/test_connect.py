@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.store import connect
+from gateway.store.backend import JOURNAL_ID_FILE, journal_id_of
 from gateway.store.base import StoreError
 from gateway.store.lock import DataLock, DataLocked
 from gateway.store.sink import SqliteSink
@@ -35,6 +36,15 @@ def test_what_a_gateway_makes_is_its_own(tmp_path: Path) -> None:
         sink.close()
     assert home.stat().st_mode & 0o777 == 0o700
     assert found == dict.fromkeys(("lock", "store.db", "store.db-wal", "store.db-shm"), 0o600)
+
+
+def test_so_is_the_name_of_its_journal(tmp_path: Path) -> None:
+    home = tmp_path / "journal"
+    home.mkdir()
+    (home / JOURNAL_ID_FILE).with_suffix(".new").touch(0o644)  # of one that was killed
+    name = journal_id_of(home)
+    assert journal_id_of(home) == name
+    assert [path.stat().st_mode & 0o777 for path in home.iterdir()] == [0o600]
 
 
 def test_a_store_that_others_may_read_stays_so(tmp_path: Path) -> None:

@@ -86,6 +86,18 @@ def test_the_files_have_all_of_an_event(
     assert charges == {one.id: list(one.charges) for one in old.values() if one.charges}
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_the_files_are_read_by_the_gateways_user_alone(
+    tmp_path: Path, events: list[Event], retain: Callable[..., Any], format: str
+) -> None:
+    assert events
+    retain(format=format)
+    home = tmp_path / "archive"
+    assert home.stat().st_mode & 0o777 == 0o700
+    modes = [path.stat().st_mode & 0o777 for path in home.iterdir()]
+    assert modes == [0o600] * 3
+
+
 def test_the_manifest_says_what_there_is(
     tmp_path: Path, events: list[Event], retain: Callable[..., Any]
 ) -> None:
