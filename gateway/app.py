@@ -260,9 +260,11 @@ class Gateway:
             found.append("draining")
         if self.journal.is_full:
             found.append("journal full")
-        lag = self.shipper.lag()
-        if lag.trouble:
-            found.append(f"store: {lag.trouble}")
+        trouble = self.shipper.lag().trouble
+        if not trouble and self.fleet is not None:  # which reads it also when nothing is shipped
+            trouble = self.fleet.store_trouble
+        if trouble:
+            found.append(f"store: {trouble}")
         if self.fleet is not None and self.fleet.trouble and not self.fleet.state.allows:
             found.append(f"state: {self.fleet.trouble}")
         return found

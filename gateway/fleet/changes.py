@@ -42,6 +42,8 @@ class Changes:
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._seen: set[int] = set()  # the last numbers
+        self._failure = ""  # of the last time
+        self.trouble = ""  # why the store cannot be read; "" while it can
 
     def begin(self) -> Heard | None:
         """What comes from now on is told; the last reload of a configuration before that."""
@@ -57,7 +59,7 @@ class Changes:
         Numbers are given before they are committed, so the last ones are looked at again.
         """
         with self._lock:
-            rows = self._read(_CHANGED, (max(self._seen, default=0) - LATE,))
+            rows = self._read_or_note(_CHANGED, (max(self._seen, default=0) - LATE,))
             found = [Changed(*row) for row in rows if row[0] not in self._seen]
             self._seen = {row[0] for row in rows}
             return found
@@ -66,6 +68,18 @@ class Changes:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    def _read_or_note(self, sql: str, values: Sequence[int]) -> list[Any]:
+        """Two failures in a row are trouble: a connection that was kept may be lost by itself."""
+        before, self._failure = self._failure, ""
+        try:
+            rows = self._read(sql, values)
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            self.trouble = self._failure if before else self.trouble
+            raise
+        self.trouble = ""
+        return rows
 
     def _read(self, sql: str, values: Sequence[int]) -> list[Any]:
         database = self._database or self._reader()

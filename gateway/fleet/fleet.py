@@ -189,6 +189,11 @@ class Fleet:
         """Why some of the state is away; "" while all of it is there."""
         return next((g.link.failure for g in self.state.groups if g.link.failure), "")
 
+    @property
+    def store_trouble(self) -> str:
+        """Why what others change cannot be read from the store; "" while it can."""
+        return self._changes.trouble
+
     async def stop(self) -> None:
         for chore in self._chores:
             chore.cancel()
@@ -319,7 +324,7 @@ class Fleet:
 
     async def hear(self) -> None:
         """What has been changed until now counts here when this returns."""
-        with suppress(*ERRORS, StateUnavailable):  # requests say so where it matters
+        with suppress(*ERRORS, StateUnavailable):  # `store_trouble` has it
             self._take_up(await asyncio.to_thread(self._changes.read))
 
     def _take_up(self, changes: list[Changed]) -> None:
