@@ -369,13 +369,15 @@ def _check_events(scene: Scene, callers: list[Caller], acknowledged: list[str]) 
 
 def test_a_worker_that_hangs_is_replaced_and_nothing_is_lost(shared: Scene) -> None:
     callers = [shared.newcomer() for _ in range(4)]
-    pid = shared.pids()[2]
+    pid = shared.workers.pids()[2]
     load = Load(shared.gateway, callers)
     try:
         load.wait(100)
         os.kill(pid, signal.SIGSTOP)
-        hung = until(lambda: shared.facts("worker_hangs"), what="the sign", deadline_s=START_S)
-        shared.wait_restarted(2, pid)
+        hung = until(
+            lambda: shared.workers.facts("worker_hangs"), what="the sign", deadline_s=START_S
+        )
+        shared.workers.wait_restarted(2, pid)
         load.wait(100)
     finally:
         with suppress(ProcessLookupError):
@@ -383,7 +385,7 @@ def test_a_worker_that_hangs_is_replaced_and_nothing_is_lost(shared: Scene) -> N
         acknowledged = load.end()
     assert [(fact["worker"], fact["pid"]) for fact in hung] == [(2, pid)]
     assert "said nothing for 20 s" in str(hung[0]["error"])
-    ended = [fact["by"] for fact in shared.facts("worker_ended") if fact["worker"] == 2]
+    ended = [fact["by"] for fact in shared.workers.facts("worker_ended") if fact["worker"] == 2]
     assert ended[-1] == "signal 9"
     assert shared.race(shared.newcomer(), 40) == {200: 40}
     _check_events(shared, callers, acknowledged)
