@@ -30,6 +30,7 @@ from tests.support import cluster, valkey
 
 KINDS = ("sqlite", "postgres")
 ALL_KINDS = (*KINDS, "fleet", "cluster")
+_SHARED = ("fleet", "cluster", "workers")
 _kind = "sqlite"
 
 each_store = pytest.mark.usefixtures("store_kind")
@@ -83,13 +84,18 @@ def store_entry(data_dir: Path) -> dict[str, Any]:
     if _kind == "sqlite":
         return {}
     entries: dict[str, Any] = {"store": {"url": postgres_url(data_dir)}}
-    if _kind in ("fleet", "cluster", "workers"):
+    if is_shared():
         prefix = "t" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
         url = cluster.cluster().url if _kind == "cluster" else valkey.server().url
         entries["state"] = {"url": url, "prefix": prefix}
     if _kind == "workers":
         entries["workers"] = 2
     return entries
+
+
+def is_shared() -> bool:
+    """Whether others could have a part in what a gateway decides with."""
+    return _kind in _SHARED
 
 
 def backend(home: Path) -> Backend:
