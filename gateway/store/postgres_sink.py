@@ -118,7 +118,8 @@ class PostgresSink:
         events[:: _EVENTS.width] = [seq + offset for seq in events[:: _EVENTS.width]]
         copy_rows(database, _EVENTS, events)
         if charges:
-            seqs, *columns = [charges[n::6] for n in range(6)]
+            width = _CHARGES.width - 1  # without the event's time
+            seqs, *columns = [charges[n::width] for n in range(width)]
             numbers = [seq + offset for seq in seqs]
             rows = zip(numbers, *columns, [times[seq] for seq in seqs], strict=True)
             copy_rows(database, _CHARGES, list(chain.from_iterable(rows)))

@@ -6,7 +6,10 @@ slow.test (the recorder with little patience); anything else is the recorder.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +17,28 @@ from tests.support.backends import RealServer, httpbin
 from tests.support.bulk import BulkServer
 from tests.support.configs import Caller, Config, route, upstream
 from tests.support.gateway import free_port
+from tests.support.postgres import Server
 from tests.support.recorder import Recorder
 from tests.support.stage import Stage, stage
+from tests.support.valkey import Valkey
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A PostgreSQL that a module may kill."""
+    home = Path(tempfile.mkdtemp(prefix="tallygate-pg-"))
+    made = Server(home)
+    yield made
+    made.close()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """One that a module may kill."""
+    made = Valkey().start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,22 +15,6 @@ from tests.support.until import until
 from tests.support.valkey import Valkey
 
 PATIENCE_S = 30.0  # it is at once, but for a machine that has other things to do
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="tallygate-pg-"))
-    made = Server(home)
-    yield made
-    made.close()
-    shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    made = Valkey().start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,6 @@ WHO = caller("acct")
 Make = Callable[[str, dict[str, Any] | None], Gateway]
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    server = Valkey().start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """A gateway on the test's database, with a folder of its own."""

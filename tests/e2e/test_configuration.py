@@ -98,13 +98,6 @@ def rows(gateway: Gateway) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    server = Valkey().start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def pair(tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """The second one has as many workers as the test says, or is one process."""

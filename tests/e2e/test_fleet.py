@@ -35,13 +35,6 @@ PLANS = {
 CALLERS = dict(zip(PLANS, ([c] for c in (TIGHT, ROOMY, CAREFUL, RATED)), strict=True))
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    server = Valkey().start()
-    yield server
-    server.stop()
-
-
 class Pair:
     """Two gateways with a journal each."""
 

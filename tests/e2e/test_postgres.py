@@ -5,12 +5,9 @@ The server is one of its own here, for it is killed.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,15 +19,6 @@ from tests.support.stage import Stage, stage
 from tests.support.until import until
 
 CLIENTS = 4
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="tallygate-pg-"))
-    made = Server(home)
-    yield made
-    made.close()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

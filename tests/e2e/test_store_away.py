@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +18,6 @@ pytestmark = pytest.mark.sqlite
 
 WHO = caller("acct")
 PLANS = {"roomy": {"allowances": {"coins": {"amount": 1000, "per": "month"}}}}
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="tallygate-pg-"))
-    made = Server(home)
-    yield made
-    made.close()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

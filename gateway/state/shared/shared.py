@@ -40,7 +40,6 @@ from gateway.state.shared.posts import (
     NOTHING,
     Ended,
     Held,
-    Parts,
     body_again,
     held_by,
     used_by,
@@ -212,13 +211,9 @@ class SharedState(MemoryState):
                 is_in_flight = form.gauges or self._in_flight.apart
                 gauges = self._in_flight.let_go(hold, id_) if is_in_flight else NO_GAUGES
                 shared.own.pop(id_, None)
-                used: Parts | None = None  # as it was held
-                if settlement.moves is None:
-                    super().settle(hold, settlement)
-                else:
-                    self._settle_copy(hold, settlement)
-                if settlement.moves is not None or settlement.amounts is not None:
-                    used = used_by(settlement.postings)
+                self._settle_copy(hold, settlement)
+                is_as_held = settlement.amounts is None and settlement.moves is None
+                used = None if is_as_held else used_by(settlement.postings)
                 ended = Ended(id_, seq, time_us, used, gauges, NOTHING, hold.stake, form)
                 shared.posts.tell(ended)
                 return
@@ -245,7 +240,8 @@ class SharedState(MemoryState):
 
     def _settle_copy(self, hold: Hold, settlement: Settlement) -> bool:
         """False where the copy was being made anew when the server went away."""
-        is_held = all([balance.held >= held for balance, held, _ in settlement.moves or ()])
+        moves = settlement.moves
+        is_held = not moves or all([balance.held >= held for balance, held, _ in moves])
         if is_held:
             super().settle(hold, settlement)
         else:
