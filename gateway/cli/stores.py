@@ -162,7 +162,7 @@ def _copy(book: Book, url: str) -> None:
     """What is left in the journal first, then every table, then the proof."""
     from gateway.core.book import StoreSettings
     from gateway.journal.recovery import recover
-    from gateway.store.backend import JOURNAL_ID_FILE, backend_of, write_durably
+    from gateway.store.backend import JOURNAL_ID_FILE, backend_of, write_journal_id
     from gateway.store.copying import copy_store
     from gateway.usage.audit import audit
 
@@ -172,7 +172,7 @@ def _copy(book: Book, url: str) -> None:
         with closing(sink.snapshot()) as snapshot:
             journal_id = copy_store(snapshot, url, _tell)
         # From now on the database knows this gateway by its journal's name.
-        write_durably(Path(book.journal.dir) / JOURNAL_ID_FILE, journal_id + "\n")
+        write_journal_id(Path(book.journal.dir) / JOURNAL_ID_FILE, journal_id)
         reports = []
         for side in (source.open_snapshot(), target.open_snapshot()):
             with closing(side):

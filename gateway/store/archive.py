@@ -22,6 +22,7 @@ from gateway.core.book import Archive
 from gateway.core.rows import is_cap_lot
 from gateway.core.units import format_amount
 from gateway.store.base import StoreError
+from gateway.store.durable import begin, draft_of, sync, write_durably
 from gateway.store.removal import ACCOUNT_AT, ID_AT, REQUEST_ID_AT, SEQ_AT, TIME_AT, Page, Rows
 
 # Name and whether it is text; the rest are 64-bit integers. Instants and spans are
@@ -138,7 +139,7 @@ class MonthFiles:
         self._files: dict[str, TableFile] = {}
         try:
             for table, columns in TABLES.items():
-                self._files[table] = _open(archive, _draft(self._paths[table]), columns)
+                self._files[table] = _open(archive, draft_of(self._paths[table]), columns)
         except BaseException:
             self.discard()
             raise
@@ -181,11 +182,11 @@ class MonthFiles:
         files = []
         for table, path in self._paths.items():
             self._files.pop(table).close()
-            _sync(_draft(path))
+            sync(draft_of(path))
             files.append(_facts_of(table, path, self._rows[table]))
         for path in self._paths.values():
-            _draft(path).replace(path)
-        _sync(self._home)
+            draft_of(path).replace(path)
+        sync(self._home)
         meters = {
             meter: {
                 "charges": count,
@@ -196,7 +197,7 @@ class MonthFiles:
             for meter, (count, amount) in sorted(self._sums.items())
         }
         line = orjson.dumps({**self._facts, "files": files, "meters": meters}) + b"\n"
-        _write_durably(self._home / self.manifest, line)
+        write_durably(self._home / self.manifest, line)
         return self.manifest
 
     def discard(self) -> None:
@@ -205,11 +206,11 @@ class MonthFiles:
             file.close()
         self._files = {}
         for path in self._paths.values():
-            _draft(path).unlink(missing_ok=True)
+            draft_of(path).unlink(missing_ok=True)
 
 
 def _open(archive: Archive, path: Path, columns: Columns) -> TableFile:
-    _begin(path)
+    begin(path)
     if archive.format == "csv":
         return CsvFile(path, columns)
     from gateway.store.archive_parquet import ParquetFile
@@ -224,7 +225,7 @@ def _event_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _facts_of(table: str, path: Path, rows: int) -> dict[str, Any]:
     digest = hashlib.sha256()
-    draft = _draft(path)
+    draft = draft_of(path)
     with draft.open("rb") as file:
         while block := file.read(HASHED_BYTES):
             digest.update(block)
@@ -235,30 +236,3 @@ def _facts_of(table: str, path: Path, rows: int) -> dict[str, Any]:
         "bytes": draft.stat().st_size,
         "sha256": digest.hexdigest(),
     }
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _begin(draft: Path) -> None:
-    """An empty file that only the gateway's user reads, whatever a crash has left there."""
-    draft.unlink(missing_ok=True)
-    draft.touch(0o600)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    _begin(_draft(path))
-    _draft(path).write_bytes(content)
-    _sync(_draft(path))
-    _draft(path).replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """A file, or the names in a folder, on disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

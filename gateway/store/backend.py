@@ -6,7 +6,6 @@ request path, and to be read by reports. Must not know SQL.
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,7 @@ from gateway.store.awaited import AwaitedStore
 from gateway.store.base import Store, StoreError
 from gateway.store.connect import open_reader, open_snapshot, open_writer, pending
 from gateway.store.database import Database, DatabaseError
+from gateway.store.durable import write_durably
 from gateway.store.reader import StoreReader
 from gateway.store.removal import Remover
 from gateway.store.removal_sqlite import Run, SqliteRemover
@@ -166,23 +166,11 @@ def journal_id_of(directory: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         journal_id = secrets.token_hex(8)
-        write_durably(path, journal_id + "\n")
+        write_journal_id(path, journal_id)
         return journal_id
 
 
-def write_durably(path: Path, text: str) -> None:
-    """The whole file or none, on disk when this returns. Raises OSError."""
+def write_journal_id(path: Path, journal_id: str) -> None:
+    """On disk when this returns. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(0o600)
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_durably(path, f"{journal_id}\n".encode())

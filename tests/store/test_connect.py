@@ -13,6 +13,7 @@ import pytest
 from gateway.store import connect
 from gateway.store.backend import JOURNAL_ID_FILE, journal_id_of
 from gateway.store.base import StoreError
+from gateway.store.durable import draft_of
 from gateway.store.lock import DataLock, DataLocked
 from gateway.store.sink import SqliteSink
 from gateway.store.sqlite import SqliteStore
@@ -41,7 +42,7 @@ def test_what_a_gateway_makes_is_its_own(tmp_path: Path) -> None:
 def test_so_is_the_name_of_its_journal(tmp_path: Path) -> None:
     home = tmp_path / "journal"
     home.mkdir()
-    (home / JOURNAL_ID_FILE).with_suffix(".new").touch(0o644)  # of one that was killed
+    draft_of(home / JOURNAL_ID_FILE).touch(0o644)  # of one that was killed
     name = journal_id_of(home)
     assert journal_id_of(home) == name
     assert [path.stat().st_mode & 0o777 for path in home.iterdir()] == [0o600]

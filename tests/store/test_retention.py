@@ -14,7 +14,7 @@ import pytest
 from gateway.core.book import Archive, Retention
 from gateway.core.events import Event, Posted
 from gateway.store import removal_sqlite
-from gateway.store.backend import JOURNAL_ID_FILE, write_durably
+from gateway.store.backend import JOURNAL_ID_FILE, write_journal_id
 from gateway.store.base import StoreError
 from gateway.store.copying import copy_store
 from gateway.store.removal import kept_from_us, removals, removed_until_us
@@ -235,5 +235,5 @@ def test_what_is_removed_goes_along_to_postgresql(
     checked(tmp_path)
     with closing(open_report(tmp_path)) as reader:
         assert removals(reader) == noted and removed_until_us(reader) == JANUARY_US
-    write_durably(tmp_path / "journal" / JOURNAL_ID_FILE, journal_id + "\n")
+    write_journal_id(tmp_path / "journal" / JOURNAL_ID_FILE, journal_id)
     assert retain() == [] and len(retain(at("2026-04-20"))) == 1  # in the same folder

@@ -111,7 +111,7 @@ def test_a_crash_at_any_step_loses_nothing(
 
 def put_steps(patch: pytest.MonkeyPatch, step: Callable[[], None]) -> None:
     """Wherever something is told to a disk, or to a database."""
-    for name in ("_sync", "_write_durably", "_facts_of"):
+    for name in ("sync", "write_durably", "_facts_of"):
         patch.setattr(archive, name, stepping(getattr(archive, name), step))
     patch.setattr(Path, "replace", stepping(Path.replace, step))
     patch.setattr(CsvFile, "write", stepping(CsvFile.write, step))
