@@ -59,7 +59,6 @@ async def forward(x: Exchange, pool: Pool, settle: Settle) -> Failure | None:
                 upstream = await pool.loop.create_task(pool.connect())
                 x.sent_us = x.connection.server.now_us()
             if x.connection.transport is None:
-                pool.release(upstream)
                 return Failure(UPLOAD_ABORTED, None)
             _begin(x, pool, upstream, data)
             upload.start(upstream)

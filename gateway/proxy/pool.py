@@ -121,6 +121,7 @@ class Pool:
         ):
             connection.total_deadline = NEVER
             connection.deadline = self.ticker.now + _IDLE_TICKS
+            connection.keep_alive = False  # given back twice, it would be handed out twice
             self.idle.append(connection)
             if self._waiting:
                 self._wake_one()
