@@ -2,7 +2,7 @@
 #
 #   make demo   the gateway in front of a small backend, with a key to try (PORT, ADMIN_PORT)
 #   make test   lint, types and every test
-#   make chaos  servers killed, frozen, emptied, cut off under load: the long form, some 25 minutes
+#   make chaos  servers killed, frozen, emptied, cut off under load: the long form, some 28 minutes
 #   make acceptance   what the reference systems promise, and whether it holds
 #   make bench  CPU per request beside nginx+Lua, Caddy and others
 

@@ -1,14 +1,16 @@
-"""What does it cost to share? The same load on three ways to keep figures.
+"""What does it cost to share? The same load on several ways to keep figures.
 
     python -m bench.shared [--rounds 9] [--seconds 2] [--connections 32]
 
 embedded: memory and SQLite. store: memory and PostgreSQL. shared: Valkey and PostgreSQL,
-as several gateways would use them. workers: the same with two processes on one port. One
-account and one key, so every request changes the same document. The servers are those of
-the tests (PyPI wheels) and share the second core with backend and load; only the gateway's
-processor time is counted, of all its processes, which are on one core. So two workers
-cannot be faster here; they get twice the connections, so that each has what the one
-process has, and two cores carry 2 x shared / workers of what one does.
+as several gateways would use them. workers: the same with two processes on one port. apart:
+two gateways that have nothing to do with each other, each like shared. One account and one
+key, so every request changes the same document. The servers are those of the tests (PyPI
+wheels) and share the second core with backend and load; only the gateway's processor time is
+counted, of all its processes, which are on one core. So two workers cannot be faster here, and
+two processes that take turns on a core cost more for each request whatever they do. That is
+what `apart` shows: two cores carry 2 x apart / workers of what one does. Both of these get the
+connections twice, so that each process has what the one has.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ import os
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import psutil
 import psycopg
 
 from bench.contestants import (
-    Contestant,
     Stage,
     backend_body,
     setup_tallygate,
@@ -34,9 +36,9 @@ from bench.contestants import (
     start_tallygate,
 )
 from bench.gateway_config import bench_key, measured_path
-from bench.load import Load, measure, run_wrk
+from bench.load import Load, run_wrk
 from bench.machine import facts, install
-from bench.processes import BenchError, Fleet, two_cores, workshop
+from bench.processes import BenchError, Fleet, Server, two_cores, workshop
 from bench.run import RESULTS
 from tests.support import stores, valkey
 
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     print(f"PostgreSQL {postgres_us:.1f} us for each event")
     print(f"wanted: shared at most {MORE_MAX} x embedded")
-    scaled = 2 / by_round(found, "workers", "shared")
+    scaled = 2 * by_round(found, "apart", "workers")
     print(f"two workers on two cores, by processor time: {scaled:.2f} x one (wanted: 1.7)")
     RESULTS.mkdir(exist_ok=True)
     result = {
@@ -102,38 +104,78 @@ def compare(
     os.sched_setaffinity(0, {load_core})
     port = start_backend(fleet, load_core, backend_body(316))
     stage = Stage(fleet, sys.executable, gateway_core, load_core, port, bench_key())
-    ways: dict[str, Contestant] = {}
-    for name in ("embedded", "store", "shared", "workers"):
-        setup = setup_tallygate(stage, f"tallygate-{name}")
-        if name != "embedded":
-            setup = replace(setup, store_url=stores.postgres_url(setup.directory))
-        if name in ("shared", "workers"):
-            setup = replace(setup, state_url=valkey.server().url)
-        if name == "workers":
-            setup = replace(setup, workers=2)
-        ways[name] = start_tallygate(stage, setup)
+    ways = {name: way(stage, name) for name in ("embedded", "store", "shared", "workers")}
+    ways["apart"] = Way([*way(stage, "shared", "-1").servers, *way(stage, "shared", "-2").servers])
     state = valkey.server().process
     assert state is not None
-    loads = {name: Load(options.connections, load_core, stage.key) for name in ways}
-    loads["workers"] = replace(loads["workers"], connections=2 * options.connections)
+    load = Load(options.connections, load_core, stage.key)
     path = measured_path(stage.routes)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     store, events = postmaster(), 0
     store_s = cpu_s(store)
-    for name, contestant in ways.items():
-        warm = run_wrk(contestant.url(path), loads[name], WARM_UP_S)
-        events += warm["requests"] if name != "embedded" else 0
+    for name, each in ways.items():
+        warm = run_all(each, path, load, WARM_UP_S)
+        events += sum_of(warm, "requests") if name != "embedded" else 0
     for _ in range(options.rounds):
-        for name, contestant in ways.items():
-            warm = run_wrk(contestant.url(path), loads[name], 1)
+        for name, each in ways.items():
+            warm = run_all(each, path, load, 1)
             begun_s = cpu_s(state.pid)
-            run = measure(contestant.server, contestant.url(path), loads[name], options.seconds)
-            figures = ("cpu_us", "rps", "p50_ms", "p99_ms")
-            told = {figure: getattr(run, figure) for figure in figures}
-            told["valkey_us"] = (cpu_s(state.pid) - begun_s) / run.requests * 1e6
-            found[name].append(told)
-            events += warm["requests"] + run.requests if name != "embedded" else 0
+            used_s, reports = measure(each, path, load, options.seconds)
+            requests = sum_of(reports, "requests")
+            found[name].append(
+                {
+                    "cpu_us": used_s / requests * 1e6,
+                    "rps": sum(r["requests"] / r["duration_us"] * 1e6 for r in reports),
+                    "p50_ms": statistics.mean(r["p50_us"] for r in reports) / 1e3,
+                    "p99_ms": max(r["p99_us"] for r in reports) / 1e3,
+                    "valkey_us": (cpu_s(state.pid) - begun_s) / requests * 1e6,
+                }
+            )
+            events += sum_of(warm, "requests") + requests if name != "embedded" else 0
     return found, (cpu_s(store) - store_s) / events * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Gateways, and the ports that the load comes to, each with all connections."""
+
+    servers: list[tuple[Server, int]]
+
+
+def way(stage: Stage, name: str, number: str = "") -> Way:
+    setup = setup_tallygate(stage, f"tallygate-{name}{number}")
+    if name != "embedded":
+        setup = replace(setup, store_url=stores.postgres_url(setup.directory))
+    if name in ("shared", "workers"):
+        setup = replace(setup, state_url=valkey.server().url)
+    if name == "workers":
+        setup = replace(setup, workers=2)
+    server = start_tallygate(stage, setup).server
+    return Way([(server, setup.port)] * setup.workers)
+
+
+def measure(each: Way, path: str, load: Load, seconds: int) -> tuple[float, list[dict[str, int]]]:
+    """Processor time in seconds, put-off work included, and what each load saw."""
+    servers = {id(server): server for server, _ in each.servers}.values()
+    for server in servers:
+        server.settle()
+    before_s = sum(server.cpu_s() for server in servers)
+    reports = run_all(each, path, load, seconds)
+    for server in servers:
+        server.check_alive()
+        server.settle()
+    return sum(server.cpu_s() for server in servers) - before_s, reports
+
+
+def run_all(each: Way, path: str, load: Load, seconds: int) -> list[dict[str, int]]:
+    """One load for each port, at once."""
+    urls = [f"http://127.0.0.1:{port}{path}" for _, port in each.servers]
+    with ThreadPoolExecutor(len(urls)) as threads:
+        return list(threads.map(lambda url: run_wrk(url, load, seconds), urls))
+
+
+def sum_of(reports: list[dict[str, int]], name: str) -> int:
+    return sum(report[name] for report in reports)
 
 
 def postmaster() -> int:

@@ -198,7 +198,8 @@ def _state(draft: Draft, store: StoreSettings) -> StateSettings:
         draft.problems.expected(mark, "store.url beside it", "none", hint)
     is_cluster = bool(url) and read_state_url(url).kind == "cluster"
     groups = model.groups or (CLUSTER_GROUPS if is_cluster else 1)
-    return StateSettings(url, model.timeout / 1_000_000, model.when_away, model.prefix, groups)
+    timeout_s = model.timeout / 1_000_000
+    return StateSettings(url, timeout_s, model.lease, model.when_away, model.prefix, groups)
 
 
 def _check_workers(draft: Draft) -> None:

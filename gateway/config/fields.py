@@ -19,6 +19,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from gateway.config import quantities
 from gateway.config.problems import Expected, did_you_mean
 from gateway.core.book import Network
+from gateway.core.periods import HOUR_US
 from gateway.core.state_url import WrongUrl, read_state_url
 
 TEXT_CHARS_MAX = 200  # titles and operations stand in tables
@@ -272,6 +273,14 @@ def parse_positive_us(value: object) -> int:
     return duration_us
 
 
+def parse_lease_us(value: object) -> int:
+    """A duration of 1 second to 1 hour, in microseconds."""
+    duration_us = quantities.parse_duration_us(value)
+    if not 1_000_000 <= duration_us <= HOUR_US:
+        raise Expected("a duration of 1s to 1h")
+    return duration_us
+
+
 def parse_positive_bytes(value: object) -> int:
     """A size that is not zero, in bytes."""
     size = quantities.parse_size_bytes(value)
@@ -328,6 +337,7 @@ Identity = Annotated[
     str, PlainValidator(parse_identity), WithJsonSchema(_text_schema(r"^[!-~]{1,128}$"))
 ]
 Duration = Annotated[int, PlainValidator(parse_positive_us), WithJsonSchema(_DURATION)]
+Lease = Annotated[int, PlainValidator(parse_lease_us), WithJsonSchema(_DURATION)]
 DurationOrZero = Annotated[
     int, PlainValidator(quantities.parse_duration_us), WithJsonSchema(_DURATION)
 ]

@@ -14,6 +14,7 @@ from gateway.config.fields import (
     AddressField,
     Duration,
     DurationOrZero,
+    Lease,
     Months,
     Name,
     NetworkField,
@@ -155,6 +156,11 @@ class StateModel(Model):
         default="allow",
         description="While the server is away: `allow` decides from the last known balances and"
         " journals everything; `deny` refuses with 503. Default allow.",
+    )
+    lease: Lease = Field(
+        default=15_000_000,
+        description="How long what a gateway holds stays held after it ended without a word, 1s to"
+        " 1h; started again within that time, it may not pass a limit. Default 15s.",
     )
     prefix: Name = Field(
         default="tallygate",

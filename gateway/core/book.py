@@ -313,6 +313,7 @@ class StateSettings:
 
     url: str = ""  # of Redis or Valkey (core/state_url.py)
     timeout_s: float = 0.25  # of one call
+    lease_us: int = 15_000_000  # of a hold that is not renewed
     when_away: Literal["allow", "deny"] = "allow"
     prefix: str = "tallygate"  # of all keys
     groups: int = 1  # of accounts; those of one are decided on together, on one server

@@ -24,7 +24,7 @@ from gateway.proxy.directory import Directory
 from gateway.proxy.handler import wall_clock_us
 from gateway.state.base import BalanceSource
 from gateway.state.shared.barrier import BEAT_S, LOOK_S, Barrier
-from gateway.state.shared.document import LEASE_US, Document, Record, read, used_field
+from gateway.state.shared.document import Document, Record, read, used_field
 from gateway.state.shared.groups import Agreement, Group, GroupsDiffer, tags
 from gateway.state.shared.link import Link, StateUnavailable
 from gateway.state.shared.posts import body_again, used_by
@@ -34,7 +34,6 @@ from gateway.store.base import Store
 from gateway.store.database import ERRORS, Database
 
 CHANGES_S = 0.3  # how soon another gateway's change is known here
-RENEW_S = LEASE_US / 3 / 1_000_000
 ADOPT_S = 5.0  # for the server to take what a journal that was left has
 SHIP_WAIT_S = 3.0  # for what is closed here to be in the store, before an epoch begins
 
@@ -87,6 +86,7 @@ class Fleet:
             raise StateUnavailable(f"state.url: {error}") from None
         self._gateway = gateway
         self._journal_id = journal_id
+        self.lease_us = settings.lease_us
         self._store_seq = store_seq
         names = tags(settings.prefix, settings.groups)
         self._servers = open_servers(settings.url, settings.timeout_s, names)
@@ -100,10 +100,11 @@ class Fleet:
         self._clock_us = gateway.now_us
         self._off_us: int | None = None  # from this machine's monotonic time to the server's time
         now_us = None if gateway.now_us is wall_clock_us else gateway.now_us
-        groups = [
-            Group(tag, Link(server, tag, journal_id, barrier.epoch, first_batch, now_us))
+        lines = [
+            Link(server, tag, journal_id, barrier.epoch, first_batch, now_us)
             for server, tag, barrier in zip(self._servers, names, self._barriers, strict=True)
         ]
+        groups = [Group(t, line, self.lease_us) for t, line in zip(names, lines, strict=True)]
         for group in groups:
             group.link.before = self._record
             group.link.on_abandoned = self._abandoned
@@ -114,7 +115,7 @@ class Fleet:
         self._absences = Absences(groups, settings.when_away, gateway.log)
         self._chores: list[asyncio.Task[None]] = []
         self._changes = Changes(self._reader)
-        self._posted = Posted(self.state, self._servers, self._reader)
+        self._posted = Posted(self.state, self._servers, self._reading)
 
     def _abandoned(self, why: str) -> None:
         self._gateway.log("state_batch_abandoned", level="error", error=why)
@@ -198,6 +199,7 @@ class Fleet:
         for chore in self._chores:
             chore.cancel()
         groups = self.state.groups
+        self.state.drop_forms()
         await asyncio.gather(*[group.link.stop(2.0) for group in groups])
         left = [barrier.leave() for barrier in self._barriers]
         await asyncio.gather(*left, return_exceptions=True)
@@ -298,9 +300,10 @@ class Fleet:
     # -- chores ---------------------------------------------------------------
 
     async def _renew(self) -> None:
+        every_us = self.lease_us // 3
         while True:
-            await asyncio.sleep(RENEW_S)
-            self.state.renew(self.now_us() - int(RENEW_S * 1_000_000))
+            await asyncio.sleep(every_us / 1_000_000)
+            self.state.renew(self.now_us() - every_us)
             with suppress(StateUnavailable):
                 await self._posted.mark(self._journal_id, self._gateway.journal.last_seq)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager
 
 from gateway.state.base import Posting
 from gateway.state.shared.groups import Group, GroupServer, place_of
@@ -24,17 +24,17 @@ Again = tuple[str, str, int, list[Posting]]  # account, id, record and postings 
 
 
 class Posted:
-    """Of all groups. `reader` raises StateUnavailable where the store cannot be read."""
+    """Of all groups. What `reading` opens raises StateUnavailable where the store is away."""
 
     def __init__(
         self,
         state: SharedState,
         servers: Sequence[GroupServer],
-        reader: Callable[[], Database],
+        reading: Callable[[], AbstractContextManager[Database]],
     ) -> None:
         self._state = state
         self._servers = servers
-        self._reader = reader
+        self._reading = reading
         self._marked = -1  # the own journal's record that all groups have
 
     async def missing(
@@ -79,7 +79,7 @@ class Posted:
     def _later(self, journal_id: str, seq: int) -> list[Again]:
         """What the store has of a journal after a record."""
         events: dict[int, Again] = {}
-        with closing(self._reader()) as database:
+        with self._reading() as database:
             numbers = "SELECT no FROM journals WHERE journal_id = ?"
             (no,) = database.execute(numbers, (journal_id,)).fetchall()[0]
             offset = (no - 1) * JOURNAL_SPAN

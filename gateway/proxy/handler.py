@@ -156,7 +156,9 @@ class Proxy:
                     refusal = await self._read_body(x.measure)
                 refusal = refusal or self._reserve(x.measure)
             if refusal is None and self.shared is not None:
-                refusal = await self._admit_together(x, self.shared)
+                x.hold = self.shared.admit_at_once(x)
+                if x.hold is None:
+                    refusal = await self._admit_together(x, self.shared)
             elif refusal is None:
                 try:
                     refusal = self._admit(x)

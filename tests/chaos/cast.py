@@ -25,6 +25,7 @@ class Part:
     expected: frozenset[int] = SERVED
     blocks_at: tuple[tuple[str, int], ...] = ()  # period of the calendar, coins
     rate: int = 0
+    is_used_up: bool = False  # the load goes on until it is
 
 
 def _coins(*allowances: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +54,20 @@ def parts(scale: int) -> dict[str, Part]:
     }
 
 
+def hot_parts(scale: int) -> dict[str, Part]:
+    """Where so many alike requests come that some is taken ahead of them."""
+    soon, later = 700 * scale, 2_000 * scale
+    limits = {
+        "hourly": {"rate": f"{ROOM}/hour"},
+        "even": {"rate": f"{ROOM}/hour", "burst": ROOM, "algorithm": "gcra"},
+    }
+    return {
+        "roomy": Part({**_coins(_a_month(ROOM)), "limits": limits}),
+        "soon": Part(_coins(_a_month(soon)), BLOCKED, (("month", soon),), is_used_up=True),
+        "later": Part(_coins(_a_month(later)), BLOCKED, (("month", later),), is_used_up=True),
+    }
+
+
 class Cast:
     """A caller for each part; nobody else has used it. They are spread over all groups."""
 
@@ -69,6 +84,10 @@ class Cast:
     def served(self) -> list[Caller]:
         """Who is answered well to the end."""
         return [who for _, who, part in self.items() if part.expected == SERVED]
+
+    def used_up(self) -> list[Caller]:
+        """Who is to be refused before the load ends."""
+        return [who for _, who, part in self.items() if part.is_used_up]
 
 
 def _of_group(name: str, group: int, groups: int) -> Caller:

@@ -71,6 +71,8 @@ def after(scene: Scene, cast: Cast, load: Load, excuse: Excuse) -> None:
     events = events_of(scene, cast)
     check_events(load.calls, events)
     check_limits(cast, events, excuse)
+    if excuse.is_exact and not excuse.failures:
+        check_refusals(cast, load.calls)
     check_usage(scene, cast, events)
     check_holds(scene, cast)
     for gateway in scene.gateways:
@@ -105,15 +107,28 @@ def check_events(calls: Sequence[Call], events: Sequence[Event]) -> None:
 
 
 def check_limits(cast: Cast, events: Sequence[Event], excuse: Excuse) -> None:
-    """No account is over its limit by a unit."""
+    """No account is over its limit by a unit, and who is refused has used it to the last."""
     for name, who, part in cast.items():
         mine = [event for event in events if event.account == who.account]
         for per, amount in part.blocks_at if excuse.is_exact else ():
             most = max(_by_period(mine, per).values(), default=0)
             assert most <= amount, (name, most, amount)
+        for per, amount in part.blocks_at if part.is_used_up else ():
+            most = max(_by_period(mine, per).values(), default=0)
+            assert most >= amount, (name, most, amount)
         if part.rate and excuse.keeps_rates:
             hours = Counter([event.time_us // 1_000_000 // HOUR_S for event in mine])
             assert max(hours.values(), default=0) <= part.rate, (name, hours)
+
+
+def check_refusals(cast: Cast, calls: Sequence[Call]) -> None:
+    """Nobody is refused for what nobody has asked for yet."""
+    for name, who, part in cast.items():
+        mine = [call for call in calls if call.stream.who == who]
+        for _, amount in part.blocks_at if part.is_used_up else ():
+            first = min([call for call in mine if call.status == 429], key=lambda c: c.ended_s)
+            asked = [call for call in mine if call.status != 429 and call.began_s < first.ended_s]
+            assert len(asked) >= amount, (name, first, len(asked), amount)
 
 
 def _by_period(events: Sequence[Event], per: str) -> Counter[str]:

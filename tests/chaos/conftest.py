@@ -52,8 +52,7 @@ def chaos(request: pytest.FixtureRequest, form: Form) -> Chaos:
     return Chaos(form, request.config.stash[_ROWS])
 
 
-@pytest.fixture(scope="session")
-def shared(
+def _scenes(
     servers: Servers, form: Form, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shared]:
     made = Shared(servers, tmp_path_factory, form)
@@ -61,13 +60,9 @@ def shared(
     made.end()
 
 
-@pytest.fixture(scope="module")
-def unusual(
-    servers: Servers, form: Form, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Shared]:
-    made = Shared(servers, tmp_path_factory, form)
-    yield made
-    made.end()
+# Scenes of the usual setting last for the run, others for their module.
+shared = pytest.fixture(scope="session", name="shared")(_scenes)
+unusual = pytest.fixture(scope="module", name="unusual")(_scenes)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -119,9 +119,21 @@ class Load:
             deadline_s=deadline_s,
         )
 
-    def _has_streak(self, stream: Stream, since_s: float) -> bool:
+    def wait_refused(self, who: Sequence[Caller], since_s: float) -> None:
+        """Until each of them is refused at every gateway, several times in a row."""
+
+        def served() -> list[Stream]:
+            streams = [stream for stream in self.streams if stream.who in who]
+            return [stream for stream in streams if not self._has_streak(stream, since_s, 429)]
+
+        what = f"the end of what {self._name} is given"
+        until(served, lambda left: not left, what=what, deadline_s=60)
+
+    def _has_streak(self, stream: Stream, since_s: float, status: int = 0) -> bool:
+        """`status`: all of them; 0: any that is expected."""
         last = [call for call in self._of[stream][-STREAK:] if call.began_s >= since_s]
-        return len(last) == STREAK and all([call.is_well for call in last])
+        wanted = {status} if status else stream.expected
+        return len(last) == STREAK and all([call.status in wanted for call in last])
 
     def recovered_s(self, since_s: float) -> float:
         """How long after an instant the last unusual answer was."""

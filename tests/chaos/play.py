@@ -85,6 +85,7 @@ class Chaos:
                 load.wait_well(healed_s)
                 scene.wait_shared(cast)
                 shared_s = time.monotonic()
+                load.wait_refused(cast.used_up(), healed_s)
             finally:
                 load.stop()
             self._rows.append(_row(name, load, began_s, healed_s, shared_s))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.cast import Cast, parts
+from tests.chaos.cast import Cast, hot_parts, parts
 from tests.chaos.load import Backend, Load, Stream
 from tests.chaos.loop import LoopThread
 from tests.chaos.proxy import Door
@@ -54,8 +54,9 @@ class Servers:
 class Scene:
     """Two gateways, not yet started. `more` are parts of their configuration.
 
-    `casts`: how many rounds are played; `scale`: see tests/chaos/cast.py; `place`: where the
-    state is, if not on the run's one server, and the scene closes it; `workers`: of each gateway.
+    `casts`: how many rounds are played; `scale`, `is_hot`: see tests/chaos/cast.py; `place`:
+    where the state is, if not on the run's one server, and the scene closes it; `workers`: of
+    each gateway.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Scene:
         *,
         casts: int,
         scale: int = 1,
+        is_hot: bool = False,
         place: State | None = None,
         when_away: str = "allow",
         workers: int = 1,
@@ -78,7 +80,7 @@ class Scene:
         self._when_away = when_away
         self._workers = workers
         self._more = more
-        self._parts = parts(scale)
+        self._parts = (hot_parts if is_hot else parts)(scale)
         self._all = [Cast(n, self._parts, self.state.groups) for n in range(casts)]
         self._casts = iter(self._all)
         self.playing = self._all[0]
@@ -195,6 +197,8 @@ class Scene:
         for gateway in self.gateways:
 
             def missing(gateway: Gateway = gateway) -> set[str]:
+                for who in self.playing.callers.values():
+                    gateway.get("/v1/usage", who)  # the store is told at once where somebody reads
                 return wanted - set(gateway.admin("/metrics").body.decode().splitlines())
 
             until(missing, lambda left: not left, what=f"rest of {gateway}", deadline_s=60)

@@ -20,13 +20,15 @@ class Setting:
     state: str = "one"
     when_away: str = "allow"
     workers: int = 1  # of each gateway
+    is_hot: bool = False  # many alike requests of few accounts, without a pause
 
     @property
     def is_usual(self) -> bool:
-        return self.state == "one" and self.workers == 1
+        return self.state == "one" and self.workers == 1 and not self.is_hot
 
     def __str__(self) -> str:
-        return "-".join([self.state, self.when_away, str(self.workers)])
+        load = "hot" if self.is_hot else "steady"
+        return "-".join([self.state, self.when_away, str(self.workers), load])
 
 
 USUAL = Setting()
@@ -54,6 +56,7 @@ class Shared:
             self._homes.mktemp(str(setting)),
             casts=SCENARIOS * self._form.rounds,
             scale=self._form.scale,
+            is_hot=setting.is_hot,
             place=self._place(setting.state),
             when_away=setting.when_away,
             workers=setting.workers,

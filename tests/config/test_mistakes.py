@@ -65,6 +65,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "state: {groups: 0}\n",
         ["5:17: expected a number of at least 1, found the number 0"],
     ),
+    "a lease of no length": (
+        "state: {lease: 500ms}\n",
+        ["5:16: expected a duration of 1s to 1h, found '500ms'"],
+    ),
     "unknown key": (
         "server:\n  head_timout: 1s\n",
         ["6:3: expected a known key of server, found 'head_timout' (did you mean head_timeout?)"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import threading
 import time
 from collections import Counter
@@ -17,6 +19,7 @@ import pytest
 from tests.support import scripts
 from tests.support.configs import Caller, Config, config, pool, route
 from tests.support.gateway import Gateway, running
+from tests.support.raw import head
 from tests.support.recorder import Recorder
 from tests.support.stores import postgres_url
 from tests.support.until import until
@@ -96,6 +99,34 @@ def test_what_one_has_counted_the_other_tells(pair: Pair) -> None:
     assert pair.race(ROOMY, 40) == {200: 40}
     for gateway in (one, two):
         until(lambda g=gateway: g.usage(ROOMY)["used"], lambda n: n == 40, what="all of them")  # type: ignore[misc]
+
+
+def test_nobody_gets_the_answer_to_another_where_clients_leave(pair: Pair) -> None:
+    """Also before they are let in: what they were to have is given back once."""
+    gateway, paths = pair.gateways[0], [f"/n/mine-{n}" for n in range(200)]
+    for path in paths:
+        body = path.encode()
+        sent = scripts.OK + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        pair.recorder.scripts[path] = scripts.sends(sent)
+
+    async def call(path: str, leaves_after_s: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(head("GET", path, ROOMY.bearer, "Connection: close"))
+        if leaves_after_s:
+            await asyncio.sleep(leaves_after_s)
+            writer.transport.abort()
+        else:
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer.endswith(path.encode())
+            writer.close()
+
+    async def many() -> None:
+        chance = random.Random(7)
+        for _ in range(10):
+            leaving = [chance.choice((0.0, 0.0005, 0.001, 0.002)) for _ in paths]
+            await asyncio.gather(*map(call, paths, leaving))
+
+    asyncio.run(many())
 
 
 def test_what_one_has_counted_of_a_rate_the_other_tells(pair: Pair) -> None:

@@ -5,12 +5,13 @@ What they share is a Valkey server, or some groups of a Cluster of three.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.state.fleet import ClusterFleet, Fleet
+from tests.state.shop import Shop
 
 SHARED = {"shared": Fleet, "cluster": ClusterFleet}
 
@@ -39,3 +40,17 @@ def hot_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     yield kind
     for fleet in made:
         fleet.close()
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Shop]]:
+    """Shops, which end with the test."""
+    made: list[Shop] = []
+
+    def shop(*room: int, **more: Any) -> Shop:
+        made.append(Shop(*room, **more))
+        return made[-1]
+
+    yield shop
+    for each in made:
+        each.close()

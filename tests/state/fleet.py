@@ -16,6 +16,7 @@ from gateway.core.rows import LedgerEntry
 from gateway.core.terms import effective_plan
 from gateway.state.base import AccountState, Hold, Settlement
 from gateway.state.memory import MemoryState
+from gateway.state.shared.account import SharedAccount
 from gateway.state.shared.cluster import open_servers
 from gateway.state.shared.document import Record, used_field
 from gateway.state.shared.groups import Group, GroupServer, place_of, tags
@@ -43,9 +44,12 @@ class Process:
         self.seq = 0
         self.servers = open_servers(fleet.url, 2.0, fleet.tags)
         batch = next(fleet.batches)
-        self.groups = [
-            Group(tag, Link(server, tag, name, self._epoch_of(server, tag), batch, self.now_us))
+        lines = [
+            Link(server, tag, name, self._epoch_of(server, tag), batch, self.now_us)
             for server, tag in zip(self.servers, fleet.tags, strict=True)
+        ]
+        self.groups = [
+            Group(tag, line, fleet.lease_us) for tag, line in zip(fleet.tags, lines, strict=True)
         ]
         self.state = SharedState(fleet.store, self.groups, name, self)
         home = place_of(ACCOUNT, len(self.groups))
@@ -73,6 +77,10 @@ class Process:
     def is_busy(self) -> bool:
         return any(group.link.waiting for group in self.groups)
 
+    def has_ahead(self, shared: SharedAccount) -> bool:
+        """Whether requests that did not come have something that is yet to be given back."""
+        return any(form.ahead.left for form in shared.forms.values())
+
     async def standing(self, account_id: str) -> list[str | int]:
         found: list[str | int] = []
         for row in self.fleet.store.balances(account_id):
@@ -96,7 +104,15 @@ class Fleet(Stage):
 
     groups = 1
 
-    def __init__(self, *plans: Plan, from_us: int = 0, processes: int = 2, **account: Any) -> None:
+    def __init__(
+        self,
+        *plans: Plan,
+        from_us: int = 0,
+        processes: int = 2,
+        lease_us: int = 15_000_000,
+        **account: Any,
+    ) -> None:
+        self.lease_us = lease_us
         self.loop = asyncio.new_event_loop()
         self.tags = tags(f"t{next(_tags)}", self.groups)
         self.key = f"{self.tags[place_of(ACCOUNT, self.groups)]}a:{ACCOUNT}"
@@ -125,7 +141,14 @@ class Fleet(Stage):
     def close(self) -> None:
         for process in self.processes:
             self._end(process)
+        self.run(self._end_tasks(asyncio.all_tasks(self.loop)))
         self.loop.close()
+
+    async def _end_tasks(self, left: set[asyncio.Task[Any]]) -> None:
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)  # transports end in a turn of their own
 
     def next(self) -> Process:
         """The one whose turn it is, unless one is pinned."""
@@ -262,7 +285,7 @@ class _Turns:
         shared = process.state.shared(self.fleet.bind(process))
 
         async def told() -> None:
-            while process.is_busy or shared.is_busy:
+            while process.is_busy or shared.is_busy or process.has_ahead(shared):
                 await asyncio.sleep(0)
 
         self.fleet.run(told())

@@ -31,7 +31,7 @@ class Copy:
 
     async def write(self, jobs: Sequence[Job]) -> list[Any] | None:
         self.writes.append(len(jobs))
-        draft = Draft(Document(), (), "", (), 0)
+        draft = Draft(Document(), (), "", (), 0, 1)
         results = [job.run(draft) for job in jobs]
         await asyncio.sleep(0)
         turn = self.turns.pop(0) if self.turns else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import re
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -275,6 +277,28 @@ async def test_tls_and_a_user_of_its_own(
         running.stop()
 
 
+@pytest.mark.parametrize("scheme", KINDS)
+def test_a_connection_that_was_closed_is_no_longer_there(
+    scheme: str, fronts: Fronts, certificate: Certificate
+) -> None:
+    """TLS says good-bye: the loop may end as soon as `close` has returned."""
+    running, _, where = KINDS[scheme](fronts)
+
+    async def use() -> None:
+        async with opened(f"{scheme}://{where}?ssl_ca_certs={certificate.file}", "t{0}") as (one,):
+            assert await look(one, "t{0}") == NOTHING
+
+    try:
+        gc.collect()
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always", ResourceWarning)
+            asyncio.run(use())
+            gc.collect()
+        assert [str(one.message) for one in left] == []
+    finally:
+        running.stop()
+
+
 def test_the_manuals_user_may_do_what_the_script_does() -> None:
     allowed = {rule[1:] for rule in rules() if rule.startswith("+")}
     used = {name.lower() for name in re.findall(r"redis\.p?call\('([A-Za-z]+)'", SCRIPT)}
@@ -283,14 +307,19 @@ def test_the_manuals_user_may_do_what_the_script_does() -> None:
 
 
 async def test_a_server_that_says_nothing_is_said_to_have_timed_out() -> None:
+    gone = asyncio.Event()
+
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        gone.set()
 
     silent = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with opened(f"redis://127.0.0.1:{port}/0", "t", timeout_s=0.2) as [one]:
         with pytest.raises(StateUnavailable, match=r"^TimeoutError: no answer within 0\.2 s$"):
             await one.command("PING")
+    await asyncio.wait_for(gone.wait(), PATIENCE_S)
     silent.close()
     await silent.wait_closed()

@@ -14,7 +14,7 @@ from gateway.core.waiting import NotLoaded
 from gateway.state.base import Hold, Posting
 from gateway.state.shared.link import StateUnavailable
 from tests.state.fleet import Fleet, Process
-from tests.state.stage import DAY, DOLLAR, WEEK, allowance, priced, us
+from tests.state.stage import DAY, DOLLAR, WEEK, S, allowance, priced, us
 
 MARCH, APRIL = us("2026-03-31"), us("2026-04-02")  # of one week
 WEEKLY = Plan("w", (allowance("coins", 10, WEEK, on_exhausted="overage", overage=priced(1)),))
@@ -170,3 +170,17 @@ def test_nobody_is_hurt_by_who_does_not_wait_any_more(fleet: Fleet) -> None:
     fleet.run(leave())
     assert asked(fleet, one).used == 0
     assert failed == []
+
+
+@pytest.mark.parametrize("lease_s", [15, 60])
+def test_what_a_gateway_holds_lasts_as_long_as_its_lease(lease_s: int) -> None:
+    for plan in (Plan("p", (allowance("coins", 5),)), CAPPED):  # by the script, and on a copy
+        fleet = Fleet(plan, from_us=MARCH, lease_us=lease_s * S)
+        one, other = fleet.processes
+        assert isinstance(admitted(fleet, one, MARCH, 4), Hold)
+        one.state.shared(fleet.bind(one)).own.clear()
+        fleet.now_us = MARCH + (lease_s - 1) * S
+        assert isinstance(admitted(fleet, other, fleet.now_us, 4), Refusal)
+        fleet.now_us = MARCH + (lease_s + 1) * S
+        assert isinstance(admitted(fleet, other, fleet.now_us, 4), Hold)
+        fleet.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,72 +11,15 @@ import pytest
 
 from gateway.core.book import Plan
 from gateway.core.limits import RateLimit
-from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
-from tests.state.fleet import Fleet, Process
+from tests.state.fleet import Process
+from tests.state.shop import FREE, NOW, ONE, TWO, Shop, holds
 from tests.state.stage import WEEK, S, allowance, priced, us
-from tests.support.asking import Asking
 
-NOW = us("2026-03-02T12:00")
-ONE, TWO, FREE = (("coins", 1),), (("coins", 2),), (("coins", 0),)
 HOURLY = RateLimit("hourly", "account", "fixed_window", 5, 3600 * S, 1, id="plan/p/hourly")
 PARALLEL = RateLimit("parallel", "key", "concurrency", 3, 0, 1, id="plan/p/parallel")
 STEADY = RateLimit("steady", "source", "gcra", 60, 60 * S, 4, id="plan/p/steady")
 LIMITS = {"window": (HOURLY,), "in flight": (PARALLEL,), "bucket": (STEADY,)}
-
-
-class Shop(Fleet):
-    """Two processes, and requests that come at once."""
-
-    def __init__(self, room: int = 12, plan: Plan | None = None, now_us: int = NOW) -> None:
-        super().__init__(plan or Plan("p", (allowance("coins", room),)), from_us=now_us)
-        self.seqs = itertools.count(1)
-        self.paid: list[tuple[int, int]] = []
-        self.plainly()
-
-    def plainly(self) -> None:
-        """Every process has read the document."""
-        for process in self.processes:
-            self.end(process, [self.one(process)])
-
-    def one(self, process: Process, charges: Any = ONE, **more: Any) -> Hold:
-        (found,) = self.ask(process, [charges], **more)
-        assert isinstance(found, Hold)
-        return found
-
-    def asking(self, process: Process, charges: Any, **more: Any) -> Asking:
-        state = self.bind(process)
-        return Asking(state, self.now_us, charges, event_id=f"e{next(self.asks)}", **more)
-
-    def ask(self, process: Process, wanted: list[Any], **more: Any) -> list[Hold | Refusal]:
-        asks = [self.asking(process, charges, **more) for charges in wanted]
-
-        async def together() -> list[Hold | Refusal]:
-            return await asyncio.gather(*[process.state.admit_together(ask) for ask in asks])
-
-        return self.run(together())
-
-    def end(self, process: Process, holds: list[Any]) -> None:
-        async def ended() -> None:
-            for hold in holds:
-                settlement = process.state.settlement(hold, hold.charges)
-                seq = next(self.seqs)
-                self.paid.append((seq, sum(posting[1] for posting in settlement.postings)))
-                process.state.settle(hold, settlement, seq)
-
-        self.run(ended())
-        self.hot.drain(process)
-
-    def fields(self, kind: str) -> dict[str, str]:
-        """Of the document."""
-        found = self.run(self.processes[0].server.command("HGETALL", self.key))
-        return {k.decode(): v.decode() for k, v in found.items() if k.decode().startswith(kind)}
-
-    def sum(self, kind: str) -> int:
-        return sum(map(int, self.fields(kind).values()))
-
-    def set(self, name: str, value: str) -> None:
-        self.run(self.processes[0].server.command("HSET", self.key, name, value))
 
 
 @pytest.fixture
@@ -104,10 +46,6 @@ def test_what_ends_at_once_was_used_before_the_month_that_another_has_begun() ->
         assert (shop.sum("u|"), shop.sum("h|")) == (9, 0)
     finally:
         shop.close()
-
-
-def holds(found: list[Hold | Refusal]) -> list[Hold]:
-    return [each for each in found if isinstance(each, Hold)]
 
 
 def test_requests_that_come_at_once_are_one_sum_and_as_many_as_fit(shop: Shop) -> None:

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from gateway.core.book import Plan
+from gateway.core.limits import Algorithm, RateLimit
 from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
 from gateway.state.shared.link import StateUnavailable
 from tests.state.fleet import ACCOUNT, Process
+from tests.state.shop import BOTH, NOW, ONE, Shop, holds, with_beads
 from tests.state.stage import DAY, MONTH, WEEK, S, allowance, priced, us
-from tests.state.test_stakes import NOW, ONE, Shop, holds
 
 MARCH = MONTH.span(NOW, 0, "UTC").start_us
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Shop]]:
-    made: list[Shop] = []
-
-    def shop(**more: Any) -> Shop:
-        made.append(Shop(**more))
-        return made[-1]
-
-    yield shop
-    for each in made:
-        each.close()
 
 
 def settle(shop: Shop, process: Process, some: Sequence[Hold]) -> None:
@@ -213,3 +201,75 @@ def test_a_batch_that_the_script_cannot_do_holds_nobody_up(make: Callable[..., S
     found = shop.ask(one, [ONE] * 20)
     assert len(holds(found)) == 10
     assert isinstance(found[-1], Refusal)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    list(itertools.permutations(["gcra", "fixed_window", "concurrency"], 2)),
+)
+def test_a_limit_that_a_reload_counts_in_another_way_begins_anew(
+    make: Callable[..., Shop], before: Algorithm, after: Algorithm
+) -> None:
+    shop = make(room=100)
+    one, two = shop.processes
+    one.state.allows = two.state.allows = False
+    figures: Any = {"quota": 5, "period_us": 3600 * S, "burst": 5, "id": "plan/p/busy"}
+    old, new = [RateLimit("busy", "account", kind, **figures) for kind in (before, after)]
+    held = holds(shop.ask(one, [ONE] * 6, limits=(old,)))
+    assert len(holds(shop.ask(two, [ONE] * 6, limits=(new,)))) == len(held) == 5
+    shop.end(one, held)
+
+
+def test_who_is_refused_while_the_copy_is_written_leaves_it_as_it_is_written(
+    make: Callable[..., Shop],
+) -> None:
+    """What the script says then is of before."""
+    shop = make(plan=with_beads(102))
+    one, _ = shop.processes
+    too_much = shop.asking(one, (("coins", 500),))
+    shop.refresh(one)
+
+    async def together() -> list[Hold | Refusal]:
+        asks = [too_much, *[shop.asking(one, BOTH) for _ in range(3)]]
+        return await asyncio.gather(*[one.state.admit_together(ask) for ask in asks])
+
+    held = holds(shop.run(together()))
+    held += holds(shop.ask(one, [BOTH]))
+    assert len(held) == shop.sum("h|coins") == 4
+
+
+def test_what_is_given_back_when_its_document_went_is_given_back_once(
+    make: Callable[..., Shop],
+) -> None:
+    """And whoever else waits for the copy is not broken off, however often it is written."""
+    shop = make(plan=with_beads(102))
+    one, two = shop.processes
+    (hold,) = holds(shop.ask(one, [BOTH]))
+    ship(shop, 2)
+    real, tries = one.server.run, []
+
+    async def run(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        if b'["write"' in arguments[2] and not tries:
+            tries.append(arguments)
+            other = await two.state.admit_together(shop.asking(two, ONE))
+            assert isinstance(other, Hold)
+            settle(shop, two, [other])
+        return await real(keys, arguments)
+
+    async def released() -> None:
+        one.server.run = run  # type: ignore[method-assign]
+        one.state.release(hold)
+        assert one.state.waiting(shop.tags[0], "1") == []
+        await one.server.command("DEL", shop.key)
+        one.state.outdate(ACCOUNT)
+        await one.state.shared(shop.bind(one)).refresh()
+
+    shop.run(released())
+    for process in shop.processes:
+        shop.hot.drain(process)
+    shop.refresh(one)
+    assert len(tries) == 1
+    assert (shop.sum("h|"), shop.fields("o|")) == (0, {})
+    state = one.state.loaded(ACCOUNT)
+    assert state is not None
+    assert state.in_flight == 0

@@ -13,8 +13,8 @@ from gateway.state.shared import account as account_module
 from gateway.state.shared.link import Reply, Server
 from gateway.state.shared.stake import KNOWS_MORE
 from tests.state.fleet import Process
+from tests.state.shop import ONE, Shop
 from tests.state.stage import WEEK, S, allowance
-from tests.state.test_stakes import ONE, Shop
 
 # More than one number has a say, so each process works on its copy.
 PLAN = Plan("p", (allowance("coins", 10_000), allowance("coins", 5_000, WEEK)))

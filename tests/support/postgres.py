@@ -34,7 +34,8 @@ class Server:
     def kill(self) -> None:
         found = self._processes()
         for process in found:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # one that has ended meanwhile
+                process.kill()
         psutil.wait_procs(found, timeout=10)
 
     def start(self) -> None:

@@ -9,9 +9,10 @@ import asyncio
 import ssl
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
+_GOOD_BYE_S = 0.1  # for whoever is asked to end its half of a connection
 _SUBJECT = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
 
 
@@ -52,14 +53,17 @@ class Fronts:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
-            with suppress(OSError, asyncio.CancelledError):
+            with suppress(OSError, asyncio.CancelledError), closing(writer):
                 behind_reader, behind = await asyncio.open_connection("127.0.0.1", to_port)
-                await asyncio.gather(
-                    _pass_on(reader, behind, {}), _pass_on(behind_reader, writer, replaced)
-                )
+                with closing(behind):
+                    await asyncio.gather(
+                        _pass_on(reader, behind, {}), _pass_on(behind_reader, writer, replaced)
+                    )
             self._tasks.discard(task)
 
-        server = await asyncio.start_server(accept, "127.0.0.1", port, ssl=self._context)
+        server = await asyncio.start_server(
+            accept, "127.0.0.1", port, ssl=self._context, ssl_shutdown_timeout=_GOOD_BYE_S
+        )
         self._servers.append(server)
         listening: int = server.sockets[0].getsockname()[1]
         return listening
@@ -77,7 +81,7 @@ class Fronts:
             task.cancel()
         while self._tasks:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # transports end in a turn of their own
+        await asyncio.sleep(2 * _GOOD_BYE_S)  # transports end in turns of their own
 
 
 async def _pass_on(

@@ -27,7 +27,6 @@ from gateway.state.careful import decide
 from gateway.state.memory import MemoryState
 from gateway.state.refusal import counter_row
 from gateway.state.shared.document import (
-    LEASE_US,
     Document,
     Row,
     held_field,
@@ -39,6 +38,7 @@ from gateway.state.shared.document import (
 from gateway.state.shared.draft import Draft
 from gateway.state.shared.groups import Group
 from gateway.state.shared.jobs import Job, Jobs
+from gateway.state.shared.limits import as_taken
 from gateway.state.shared.link import Reply
 from gateway.state.shared.outside import Outside
 from gateway.state.shared.posts import AS_IT_SAYS, Ended, Posts
@@ -66,9 +66,9 @@ class SharedAccount:
     """The document of one account, and the copy that is worked on."""
 
     __slots__ = (
-        "state", "link", "key", "document", "is_current", "read_s", "own", "posted", "spent",
-        "base", "stored_entries", "over", "kept", "posts", "stake", "forms", "_there", "_memory",
-        "_accounts", "_outside", "_life", "_lives", "_reader", "_jobs", "_overtaken",
+        "state", "link", "lease_us", "key", "document", "is_current", "read_s", "own", "posted",
+        "spent", "base", "stored_entries", "over", "kept", "posts", "stake", "forms", "_there",
+        "_memory", "_accounts", "_outside", "_life", "_lives", "_reader", "_jobs", "_overtaken",
         "_turn_us",
     )  # fmt: skip
 
@@ -87,6 +87,7 @@ class SharedAccount:
         """
         self.state = state
         self.link = group.link
+        self.lease_us = group.lease_us
         self.key = f"{group.tag}a:{state.account.id}"
         self.document = self._there = Document()  # as it is worked on, and as the server has it
         self.is_current = False  # the copy was made from the document, and has its terms
@@ -160,9 +161,10 @@ class SharedAccount:
         assert ask is not None
 
         def run(draft: Draft) -> None:
+            if draft.forget(hold, ask.event_id) is None:
+                return  # it went with the document that had it
             hold.is_open, hold.ask = True, ask
             MemoryState.release(self._memory, hold)
-            draft.forget(hold, ask.event_id)
 
         released = self._jobs.put(run)
         released.add_done_callback(lambda done: self._released(ask.event_id, done))
@@ -198,11 +200,11 @@ class SharedAccount:
         if is_fresh:
             await self._read()
         entries_over = self.stored_entries | self.over
-        draft = Draft(self.document, self.own, self._life, entries_over, self.now_us)
+        draft = Draft(self.document, self.own, self._life, entries_over, self.now_us, self.lease_us)
         results = [job.run(draft) for job in jobs]
         now_us = self.now_us
         written = draft.written(self.state, self._accounts, self.base, now_us)
-        step = write_step(self.key, self._there, written, now_us + LEASE_US)
+        step = write_step(self.key, self._there, written, now_us + self.lease_us)
         if step is None:
             # Nothing is written that would tell: a refusal may be of what was held long ago.
             return results if is_fresh else None
@@ -233,6 +235,7 @@ class SharedAccount:
 
     async def _read(self) -> None:
         """Make the copy anew from the document."""
+        self.drop_forms()  # before: the document is then read without what is given back
         self._there = there = await self._reader.read()
         if not self.document.rows.keys() <= there.rows.keys():
             self.kept.clear()  # what has gone from here is the store's now
@@ -249,7 +252,6 @@ class SharedAccount:
         self.over = {k for k, (ends_us, _) in document.entries.items() if ends_us < now_us}
         self.document = document
         replay(self._accounts, self.state, document, self.own, now_us)
-        self.forms.clear()
         self.spent.clear()
         self.is_current = True
         self.read_s = time.monotonic()
@@ -282,7 +284,7 @@ class SharedAccount:
         balance = self._accounts.balance(self.state, entry.meter, entry.time_us)
         if balance.free(entry.lot) + entry.amount >= 0:
             self._accounts.apply_entry(self.state, entry)
-            draft.entries[entry.id] = (self.now_us + LEASE_US, entry)
+            draft.entries[entry.id] = (self.now_us + self.lease_us, entry)
 
     def _settle(
         self, draft: Draft, hold: Hold, ask: Ask, charges: Charges, counted: tuple[Counted, ...]
@@ -304,10 +306,11 @@ class SharedAccount:
 
     # -- what is open ---------------------------------------------------------
 
-    def waiting(self) -> list[list[Any]]:
+    def waiting(self, has_limits: bool) -> list[list[Any]]:
         """Open holds, as they wait while there is no document (run.lua: open).
 
-        What is in the stake is in a new one from now on.
+        What is in the stake is in a new one from now on. `has_limits`: the server has the rate
+        limits, so what was taken of them ahead is given back; else it has less than was taken.
         """
         found = []
         staked = []
@@ -317,15 +320,53 @@ class SharedAccount:
             elif hold.ask is not None:
                 record = record_of(hold, self._life)
                 held = [(held_field(balance), amount) for balance, amount in hold.reserved]
-                found.append([f"o|{record.id}", LEASE_US, record.text(), held])
+                found.append([f"o|{record.id}", self.lease_us, record.text(), held])
+        self.renew_stake(has_limits)  # what was taken ahead is lost with the document
         if staked:
-            self.renew_stake()
-            found.append(waiting_body(staked, self.stake))
+            found.append(waiting_body(staked, self.stake, self.lease_us))
             self.stake.is_told = True
             self.renew_stake()  # nothing is added to it, so who ends may always give back to it
         return found
 
-    def renew_stake(self) -> None:
+    def renew_stake(self, has_limits: bool = True) -> None:
         """The stake was let go of; who holds something of it knows that one."""
+        for form in self.forms.values():
+            count = form.ahead.drop()
+            if has_limits:
+                self._untake(form, count)
+        self.drop_forms()
         self.stake = Stake(f"{self._life}{next(self._lives)}")
+
+    def is_ahead(self, refusal: Refusal) -> bool:
+        """Whether somebody may give back what was taken ahead of the meter that refused."""
+        now_us = self.now_us
+        names = [name for name, ends_us in self.document.ahead.items() if ends_us > now_us]
+        (first,) = [row for row in refusal.limits if row.refused]
+        return any(
+            [name.startswith(f"h|{first.meter}|" if first.meter else "h|") for name in names]
+        )
+
+    # -- forms ----------------------------------------------------------------
+
+    def drop_forms(self) -> None:
+        """They are made anew; what was taken ahead for one is given back."""
+        for form in self.forms.values():
+            form.is_used = False
+            self.give_back(form, self.stake)
         self.forms.clear()
+
+    def give_back(self, form: Form, stake: Stake) -> None:
+        """What was taken ahead of requests that did not come."""
+        count = form.ahead.drop()
+        if not count:
+            return
+        for _ in range(count):
+            self.posts.tell(Ended("", 0, 0, None, [], stake=stake, form=form))
+        for balance, amount in form.charged:
+            balance.void(amount * count)
+        self._untake(form, count)
+
+    def _untake(self, form: Form, count: int) -> None:
+        if form.bodies and count:
+            bodies = as_taken(form.bodies, form.ahead.ends, form.ahead.late_us)
+            self.link.tell(["untake", [""] * count, bodies], form.keys[1:])

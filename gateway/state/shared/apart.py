@@ -14,7 +14,6 @@ from dataclasses import replace
 from gateway.core.refusals import Refusal
 from gateway.state.base import Ask
 from gateway.state.refusal import counter_row
-from gateway.state.shared.document import LEASE_US
 from gateway.state.shared.limits import give_back, let_go, refusal_by, tell_counters
 from gateway.state.shared.link import StateUnavailable
 from gateway.state.shared.places import Place
@@ -90,8 +89,8 @@ class Apart:
             gauges = place.gauges
             if gauges:
                 key = f"{place.group.tag}a:"  # the hold itself is in another group
-                body = ["renew", key, "", LEASE_US, [(gauge, self._id) for gauge in gauges]]
-                place.group.link.tell(body, (key, *gauges))
+                lease_us, named = place.group.lease_us, [(gauge, self._id) for gauge in gauges]
+                place.group.link.tell(["renew", key, "", lease_us, named], (key, *gauges))
 
     def refusal(self) -> Refusal:
         """By these limits, when they did not fit."""

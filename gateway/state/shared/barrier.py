@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from gateway.state.shared.document import LEASE_US
 from gateway.state.shared.groups import Agreement, GroupServer, Members
 
 LOOK_S = 0.075  # between two looks at whether others are done
@@ -53,6 +52,11 @@ return 1
 
 class Here(Protocol):
     """What is asked of this gateway (gateway/fleet/fleet.py)."""
+
+    @property
+    def lease_us(self) -> int:
+        """How long what is open may wait."""
+        ...
 
     async def ship(self) -> None:
         """Done when the store has all that is closed here. Raises StateUnavailable."""
@@ -136,7 +140,7 @@ class Barrier:
         await self._here.ship()
         for key, hold in self._here.waiting(self._tag, rebuild):
             await command("RPUSH", key, hold)
-            await command("PEXPIRE", key, LEASE_US // 1000)
+            await command("PEXPIRE", key, self._here.lease_us // 1000)
         await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)
         await command("EXPIRE", f"{self._tag}told:{rebuild}", 60)
         self._told = rebuild

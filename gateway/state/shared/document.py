@@ -19,7 +19,6 @@ from gateway.core.pricing import Counted, Rule, Tier
 from gateway.core.rows import OWN_LOT, BalanceRow, LedgerEntry
 from gateway.state.base import AccountState, Hold, Posting
 
-LEASE_US = 15_000_000  # a hold that is not renewed is nobody's any more
 POSTED = "posted"  # of a hold whose charges are counted, but not yet known to be in the journal
 
 Row = tuple[str, int, str]  # meter, start of the period, lot
@@ -172,6 +171,8 @@ class Document:
     stakes: dict[str, StakeRow] = field(default_factory=dict)  # by the life they are of
     # What is being taken back, by entry, and until when: it counts before it is in the store.
     entries: dict[str, tuple[int, LedgerEntry]] = field(default_factory=dict)
+    # What somebody may have taken ahead (ahead.py), fields or limits, and until when.
+    ahead: dict[str, int] = field(default_factory=dict)
     # By journal: its last record that is counted here. Kept by the script.
     journals: dict[str, int] = field(default_factory=dict)
 
@@ -207,6 +208,8 @@ def read(flat: list[bytes]) -> Document:
             document.entries[rest] = (int(ends), LedgerEntry(*orjson.loads(text)))
         elif kind == "p":
             document.journals[rest] = int(value)
+        elif kind == "a":
+            document.ahead = {name: int(ends) for name, ends in orjson.loads(value).items()}
         elif kind == "v":
             document.version = value.decode()
         elif kind == "t":

@@ -15,7 +15,6 @@ from gateway.core.periods import DAY_US
 from gateway.state.accounts import Accounts
 from gateway.state.base import AccountState, Hold
 from gateway.state.shared.document import (
-    LEASE_US,
     Document,
     Record,
     Row,
@@ -39,6 +38,7 @@ class Draft:
         life: str,
         entries_over: Container[str],
         now_us: int,
+        lease_us: int,
     ) -> None:
         """All holds go on. Those of this process are renewed where they are late: `own` are ids,
         `life` begins the names of its stakes. `entries_over` are ids of those that are stored,
@@ -52,7 +52,7 @@ class Draft:
             for hold_id, record in document.records.items()
         }
         self.stakes = {
-            name: replace(row, ends_us=now_us + LEASE_US)
+            name: replace(row, ends_us=now_us + lease_us)
             if row.ends_us < now_us and name.startswith(life)
             else row
             for name, row in document.stakes.items()
@@ -99,6 +99,7 @@ class Draft:
             records=self.records,
             stakes={life: row for life, row in self.stakes.items() if row.count > 0},
             entries=self.entries,
+            ahead=self._document.ahead,
         )
 
 

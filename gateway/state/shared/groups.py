@@ -48,10 +48,13 @@ class GroupServer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`tag` begins all its keys; `link` is the line to its server."""
+    """`tag` begins all its keys; `link` is the line to its server; a hold that was not renewed
+    for `lease_us` is nobody's any more.
+    """
 
     tag: str
     link: Link
+    lease_us: int = 15_000_000
 
 
 def tags(prefix: str, groups: int) -> list[str]:

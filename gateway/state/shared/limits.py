@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gateway.core.limits import Concurrency, Counter, FixedWindow, RateLimit, TokenBucket
 from gateway.core.refusals import Refusal
 from gateway.state.refusal import counter_row, refusal_of
-from gateway.state.shared.document import LEASE_US
 from gateway.state.shared.link import Link
 
 
-def limit_body(limit: RateLimit, key: str) -> list[Any]:
+def limit_body(limit: RateLimit, key: str, lease_us: int) -> list[Any]:
     if limit.algorithm == "gcra":
         return ["g", key, limit.interval_us, limit.interval_us * limit.burst]
     if limit.algorithm == "fixed_window":
         return ["w", key, limit.period_us, limit.quota]
-    return ["c", key, LEASE_US, limit.quota]
+    return ["c", key, lease_us, limit.quota]
+
+
+def as_taken(bodies: list[list[Any]], ends: Iterable[int], late_us: int = 0) -> list[list[Any]]:
+    """To be given back: windows as long as they have these ends, which they were taken in; of
+    token buckets less what has come again since an instant, if there is one.
+    """
+    left, found = iter(ends), []
+    for body in bodies:
+        if body[0] == "w":
+            body = [*body, next(left)]
+        elif body[0] == "g" and late_us:
+            body = [*body, late_us]
+        found.append(body)
+    return found
 
 
 def tell_counters(counters: Sequence[Counter], figures: list[int]) -> None:

@@ -194,6 +194,7 @@ class Link:
             await asyncio.sleep(0.01)
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task], timeout=timeout_s)  # it hangs up
 
     @property
     def waiting(self) -> int:

@@ -7,14 +7,14 @@ and are in a group that their key says (apart.py takes them).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.core.limits import Counter, RateLimit
 from gateway.state.base import Ask
 from gateway.state.memory import subject_of
 from gateway.state.shared.groups import Group, place_of
-from gateway.state.shared.limits import limit_body, tell_counters
+from gateway.state.shared.limits import as_taken, limit_body, tell_counters
 from gateway.state.shared.link import Reply
 
 
@@ -33,12 +33,15 @@ class Place:
         self.counters: list[Counter] = []
         self.bodies: list[list[Any]] = []  # the limits as the script takes them
         self.keys: list[str] = []
+        self._ends: list[int] = []  # of windows, as they were taken
 
     def add(self, counter: Counter, ask: Ask) -> None:
         limit = counter.limit
-        key = f"{self.group.tag}l:{limit.id}:{subject_of(limit, ask)}"
+        # A reload may count it in another way, whose figures are written differently.
+        kind = limit.algorithm[0]
+        key = f"{self.group.tag}l{kind}:{limit.id}:{subject_of(limit, ask)}"
         self.counters.append(counter)
-        self.bodies.append(limit_body(limit, key))
+        self.bodies.append(limit_body(limit, key, self.group.lease_us))
         self.keys.append(key)
 
     @property
@@ -46,17 +49,25 @@ class Place:
         """Keys of limits of requests in flight."""
         return [body[1] for body in self.bodies if body[0] == "c"]
 
-    def take(self, id_: str) -> Awaitable[Reply]:
-        """Whether all fit and are taken, and what they stand at. Raises StateUnavailable.
+    async def take(self, id_: str, key: str = "") -> Reply:
+        """Whether all fit and are taken, what they stand at, and whether somebody may give back
+        what was taken ahead for the account whose document has this key. Raises StateUnavailable.
 
         They are given back where nobody waits for that any more.
         """
 
         def late(reply: Reply) -> None:
             if reply[0]:
+                self._ends = self._ends_in(reply)
                 self.untake(id_)
 
-        return self.group.link.ask(["limits", id_, self.bodies], tuple(self.keys), late)
+        keys = (*self.keys, key) if key else tuple(self.keys)
+        reply = await self.group.link.ask(["limits", id_, self.bodies, key], keys, late)
+        self._ends = self._ends_in(reply)
+        return reply
+
+    def _ends_in(self, reply: Reply) -> list[int]:
+        return [reply[1][2 * n] for n, body in enumerate(self.bodies) if body[0] == "w"]
 
     async def look(self) -> None:
         """Nothing is taken: what is known here stands as it does there. Raises StateUnavailable."""
@@ -65,7 +76,8 @@ class Place:
 
     def untake(self, id_: str) -> None:
         if self.bodies:
-            self.group.link.tell(["untake", [id_], self.bodies], tuple(self.keys))
+            bodies = as_taken(self.bodies, self._ends)
+            self.group.link.tell(["untake", [id_], bodies], tuple(self.keys))
 
 
 class Places:

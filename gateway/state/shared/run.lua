@@ -19,12 +19,15 @@
 
 local KEEP_S = 172800 -- a document, and the last reply, since their last use
 local PUT_OFF_US = 3600000000
+local PLENTY = 16 -- times as much as is taken ahead has to be left
+local AHEAD_US = 60000 -- it was used by then, or given back
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 if ARGV[4] ~= '0' then
   now = tonumber(ARGV[4])
 end
+local is_again = false
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 if found[1] ~= ARGV[1] then
   return {-1, found[1] or ''}
@@ -36,7 +39,8 @@ if found[2] then
     local from = string.find(found[2], ' ', at + 1, true)
     if string.sub(found[2], at + 1, from - 1) == ARGV[1] then
       return cmsgpack.unpack(string.sub(found[2], from + 1)) -- the first reply was lost
-    end -- it was done in an epoch that is over: what it did was taken away with that
+    end -- it was done in an epoch that is over: what it did was taken away with that,
+    is_again = true -- but for what rate limits count: nothing is given back to them twice
   elseif tonumber(last) > tonumber(ARGV[2]) then
     return {-1, found[1]} -- a copy that came late: it was done long ago, nobody waits
   end
@@ -176,19 +180,55 @@ local function has_run_out(key)
   return false
 end
 
+-- What somebody may have taken ahead is noted in `a`: field or limit, and until when.
+local function note_ahead(text, charges, limits)
+  local ends, notes = whole(now + AHEAD_US), {}
+  for name, known in pairs(text and cjson.decode(text) or {}) do
+    if tonumber(known) > now then
+      notes[name] = known
+    end
+  end
+  for _, parts in ipairs({charges, limits}) do
+    for _, part in ipairs(parts) do
+      notes[part[2]] = ends
+    end
+  end
+  return cjson.encode(notes)
+end
+
+-- Whether that is so of one of the names, or of a limit that has less than n left: 1, or 0.
+local function is_ahead(text, names, limits, n)
+  local notes = cjson.decode(text)
+  for _, limit in ipairs(limits) do
+    if stand(limit) < n then
+      names[#names + 1] = limit[2]
+    end
+  end
+  for _, name in ipairs(names) do
+    if notes[name] and tonumber(notes[name]) > now then
+      return 1
+    end
+  end
+  return 0
+end
+
 local steps = {}
 local posted = 0
 local behind = {} -- by the same: what a step that came before said, that is to be told again
 local known = {} -- by document and journal: its last record that was posted before this batch
 
--- {"limits", id, limits}: take them alone.
+-- {"limits", id, limits, key}: take them alone, of an account whose document may tell what of them
+-- somebody has taken ahead; "" for none. The last figure of the reply is as that of take.
 function steps.limits(step)
-  local limits = step[3]
+  local limits, is_open = step[3], 0
   local count, firsts, seconds = stand_all(limits, 1)
   if count > 0 then
     take_all(limits, firsts, seconds, 1, {step[2]})
+  elseif step[4] ~= '' then
+    local notes = redis.call('HGET', step[4], 'a')
+    is_open = notes and is_ahead(notes, {}, limits, 1) or 0
   end
-  return {count, figures(firsts, seconds)}
+  return {count, figures(firsts, seconds), is_open}
 end
 
 -- {"stand", limits}: what they stand at; nothing is taken.
@@ -198,6 +238,8 @@ function steps.stand(step)
 end
 
 -- {"untake", ids, limits}: give back what was taken for requests that something else refused.
+-- A window may tell its end: what was taken in another one is not given back. A bucket may tell
+-- an instant: what has come again since then is not given back either.
 function steps.untake(step)
   local ids = step[2]
   for _, limit in ipairs(step[3]) do
@@ -205,8 +247,11 @@ function steps.untake(step)
       in_parts(ids, function(...) redis.call('ZREM', limit[2], ...) end)
     else
       local _, first, second = stand(limit)
-      if limit[1] == 'g' then
-        write_limit(limit, first - #ids * limit[3], 0)
+      if is_again or (limit[1] == 'w' and limit[5] and limit[5] ~= first) then
+        -- given back already, or taken in a window that is over
+      elseif limit[1] == 'g' then
+        local again = limit[5] and math.ceil(math.max(0, now - limit[5]) / limit[3]) or 0
+        write_limit(limit, first - math.max(0, #ids - again) * limit[3], 0)
       elseif second > 0 then
         write_limit(limit, first, math.max(0, second - #ids))
       end
@@ -215,12 +260,15 @@ function steps.untake(step)
   return {1}
 end
 
--- {"take", n, is_open, ids, key, terms, life, lease, limits, charges};
+-- {"take", n, more, is_open, ids, key, terms, life, lease, limits, charges};
 -- charges: {u, h, k, amount, room, end}. Where one number decides: used + held + amount may come
--- to room. The first of n requests that are alike are let in, as many as fit.
+-- to room. The first of n requests that are alike are let in, as many as fit. Where plenty is left
+-- it is taken for so many more that are yet to come (ahead.py). As long as somebody may have some
+-- of what there is too little of, nobody is refused for good: the last figure of the reply says so.
 function steps.take(step)
-  local n, key, stake, limits, charges = step[2], step[5], 'j|' .. step[7], step[9], step[10]
-  local names = {'v', 't', 'x', 'z', stake}
+  local n, more, key, stake = step[2], step[3], step[6], 'j|' .. step[8]
+  local limits, charges = step[10], step[11]
+  local names = {'v', 't', 'x', 'z', stake, 'a'}
   for _, charge in ipairs(charges) do
     names[#names + 1] = charge[1]
     names[#names + 1] = charge[2]
@@ -230,57 +278,71 @@ function steps.take(step)
   if not values[1] then
     return {3}
   end
-  if values[2] ~= step[6] then
+  if values[2] ~= step[7] then
     return {2, document(key)}
   end
-  if step[3] and not values[5] then
+  if step[4] and not values[5] then
     return {6}
   end
-  local count, firsts, seconds = stand_all(limits, n)
+  local wanted, short = n + PLENTY * more, {}
+  local fits, firsts, seconds = stand_all(limits, wanted)
   local stands = {}
   for i, charge in ipairs(charges) do
     if now >= charge[6] then
       return {4}
     end
-    local used = tonumber(values[3 + 3 * i] or 0)
-    local held = tonumber(values[4 + 3 * i] or 0)
+    local used = tonumber(values[4 + 3 * i] or 0)
+    local held = tonumber(values[5 + 3 * i] or 0)
     local left = charge[5] - used - held
-    if left < 0 then
-      count = 0
-    elseif charge[4] > 0 then
-      count = math.min(count, math.floor(left / charge[4]))
+    local more_fit = left < 0 and 0 or wanted
+    if left >= 0 and charge[4] > 0 then
+      more_fit = math.floor(left / charge[4])
     end
+    if more_fit < n then
+      short[#short + 1] = charge[2]
+    end
+    fits = math.min(fits, more_fit)
     stands[2 * i - 1], stands[2 * i] = used, held
   end
+  local count, ahead = math.min(n, fits), fits == wanted and more or 0
   local first = tonumber(values[3] or 0)
   if count < n and first > 0 and first <= now and has_run_out(key) then
     return {2, document(key)} -- some of it is held by nobody any more
   end
-  if count == 0 then
-    return {1, 0, figures(firsts, seconds), stands}
+  local is_open = 0
+  if count < n and values[6] then
+    is_open = is_ahead(values[6], short, limits, n)
   end
-  take_all(limits, firsts, seconds, count, step[4])
-  local ends, since, requests = whole(now + step[8]), whole(now), count
+  local all = count + ahead
+  if all == 0 then
+    return {1, 0, figures(firsts, seconds), stands, 0, is_open}
+  end
+  take_all(limits, firsts, seconds, all, step[5])
+  local ends, since, requests = whole(now + step[9]), whole(now), all
   if values[5] then
     local _, since_known, requests_known = string.match(values[5], '(%d+) (%d+) (%d+)')
-    since, requests = since_known, count + requests_known
+    since, requests = since_known, all + requests_known
   end
   local fields = {'v', values[1] + 1, stake, ends .. ' ' .. since .. ' ' .. whole(requests)}
   if first == 0 then
     fields[5], fields[6] = 'x', ends
   end
+  if ahead > 0 then
+    fields[#fields + 1] = 'a'
+    fields[#fields + 1] = note_ahead(values[6], charges, limits)
+  end
   for i, charge in ipairs(charges) do
     if charge[4] ~= 0 then
-      local more = count * charge[4]
-      stands[2 * i] = stands[2 * i] + more
+      local taken = all * charge[4]
+      stands[2 * i] = stands[2 * i] + taken
       fields[#fields + 1] = charge[2]
       fields[#fields + 1] = stands[2 * i]
       fields[#fields + 1] = charge[3]
-      fields[#fields + 1] = tonumber(values[5 + 3 * i] or 0) + more
+      fields[#fields + 1] = tonumber(values[6 + 3 * i] or 0) + taken
     end
   end
   keep(key, fields, values[4])
-  return {1, count, figures(firsts, seconds), stands}
+  return {1, count, figures(firsts, seconds), stands, ahead, is_open}
 end
 
 -- {"give", key, journal, first, last, stakes, singles, used, gauges, time}: requests that are over,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -69,6 +70,7 @@ class RedisServer:
         self._redis, self._sentinel = _client(read_state_url(url), timeout_s, self._connected)
         self._timeout_s = timeout_s
         self._connection: Any = None
+        self._is_closed = False
         self._lock = asyncio.Lock()
         self._digests: dict[str, str] = {}  # of scripts, as the server names them
         self._process = ""  # that was connected to last
@@ -122,10 +124,15 @@ class RedisServer:
                 return
 
     async def close(self) -> None:
-        await self._hang_up()
-        await self._redis.aclose()
+        """When the other end has said good-bye too, or its timeout is over. Calls fail then."""
+        self._is_closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*_ERRORS):
+                await connection.disconnect()
         if self._sentinel is not None:
-            await self._sentinel.aclose()
+            with suppress(*_ERRORS):
+                await self._sentinel.aclose()
 
     # -- one call after the other ---------------------------------------------
 
@@ -145,15 +152,17 @@ class RedisServer:
             raise _unavailable(error, self._timeout_s) from error
 
     async def _connect(self) -> Any:
+        if self._is_closed:
+            raise ConnectionError("the connection was closed")
         if self._connection is None:
-            self._connection = await self._redis.connection_pool.get_connection()
+            self._connection = self._redis.connection_pool.make_connection()
+        if not self._connection.is_connected:
+            await self._connection.connect()
         return self._connection
 
     async def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-            await self._redis.connection_pool.release(connection)
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
 
     async def _execute(self, *words: str | int) -> Any:
         connection = await self._connect()

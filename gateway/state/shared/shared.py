@@ -28,7 +28,7 @@ from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, 
 from gateway.state.memory import MemoryState
 from gateway.state.shared.account import SharedAccount
 from gateway.state.shared.admission import Admission
-from gateway.state.shared.document import LEASE_US, stake_field
+from gateway.state.shared.document import stake_field
 from gateway.state.shared.groups import Group
 from gateway.state.shared.in_flight import NO_GAUGES, InFlight
 from gateway.state.shared.limits import let_go
@@ -93,6 +93,10 @@ class SharedState(MemoryState):
         return evicted
 
     # -- the decision ---------------------------------------------------------
+
+    def admit_at_once(self, ask: Ask) -> Hold | None:
+        """What was taken ahead for a request like this one; None: `admit_together`."""
+        return self._admission.admit_at_once(ask)
 
     async def admit_together(self, ask: Ask) -> Hold | Refusal:
         """Reserve everything the request needs, or nothing. Raises StateUnavailable."""
@@ -292,7 +296,7 @@ class SharedState(MemoryState):
                     continue
                 stakes.add(hold.stake)
                 field = stake_field(hold.stake.life)
-            body = ["renew", shared.key, field, LEASE_US, gauges]
+            body = ["renew", shared.key, field, shared.lease_us, gauges]
             shared.link.tell(body, (shared.key, *[key for key, _ in gauges]))
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
@@ -307,13 +311,17 @@ class SharedState(MemoryState):
             (f"{tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
             for account_id, shared in self._shared.items()
             if self._places.group_of(account_id).tag == tag
-            for body in shared.waiting()
+            for body in shared.waiting(_is_same(shared.link.epoch, epoch))
         ]
 
     def prune(self, now_us: int) -> int:
-        for shared in self._shared.values():
-            shared.forms.clear()  # they have counters
+        self.drop_forms()  # they have counters
         return super().prune(now_us)
+
+    def drop_forms(self) -> None:
+        """What was taken ahead of requests is given back."""
+        for shared in self._shared.values():
+            shared.drop_forms()
 
     def behind(self) -> set[str]:
         """Tags of groups that have yet to be told what was posted."""
@@ -328,6 +336,11 @@ class SharedState(MemoryState):
     def outdate_all(self) -> None:
         """Anything was changed elsewhere."""
         self._source.forget()
+
+
+def _is_same(epoch: str, other: str) -> bool:
+    """Whether they are of one process of the server."""
+    return epoch.partition(".")[0] == other.partition(".")[0]
 
 
 def _not_before(

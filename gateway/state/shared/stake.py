@@ -19,8 +19,8 @@ from gateway.core.ledger import Balance
 from gateway.core.limits import Counter, RateLimit
 from gateway.core.pricing import Charges
 from gateway.state.base import Ask, Hold
+from gateway.state.shared.ahead import AHEAD_US, Ahead, Watch, ends_of
 from gateway.state.shared.document import (
-    LEASE_US,
     Part,
     held_field,
     part_field,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.state.shared.account import SharedAccount
 
 # What the script says of a step.
-REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO, NOT_YOUR_TURN = range(8)
+REFUSED, DONE, KNOWS_MORE, NO_DOCUMENT, OVER, ONE_BY_ONE, LET_GO, NOT_YOUR_TURN, NOT_YET = range(9)
 
 
 class Stake:
@@ -65,7 +65,8 @@ class Form:
 
     __slots__ = (
         "shared", "charges", "limits", "charged", "counters", "keys", "gauges", "bodies", "tail",
-        "parts", "rooms", "used", "held", "take", "life", "_give",
+        "parts", "rooms", "used", "held", "take", "life", "ahead", "may_be_ahead",
+        "is_used", "_give",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class Form:
         counters: list[Counter],
         bodies: list[list[Any]],
         ask: Ask,
+        may_be_ahead: bool,
     ) -> None:
         """`bodies` are the limits as the script takes them."""
         self.shared = shared
@@ -96,9 +98,12 @@ class Form:
                 self.used, self.held, charged, strict=True
             )
         ]
-        self.tail = orjson.dumps([key, terms, life, LEASE_US, bodies, steps])[1:]
+        self.tail = orjson.dumps([key, terms, life, shared.lease_us, bodies, steps])[1:]
         self.take: Take | None = None  # the step that is being gathered
         self.life = life
+        self.ahead = Ahead()
+        self.may_be_ahead = may_be_ahead and not self.gauges
+        self.is_used = True  # the next request may find it
         given = [(held, part_field(life, part), n) for held, part, n in self.held if n]
         stake = _kept([[life, 1, given]])
         head = orjson.dumps([key, shared.posts.journal])[1:-1]
@@ -130,12 +135,16 @@ Waiter = asyncio.Future[StakeHold | int]
 class Take:
     """Requests of one form that ask together. Implements link.Step."""
 
-    __slots__ = ("form", "stake", "keys", "_asks", "_late")
+    __slots__ = ("form", "stake", "keys", "_asks", "_late", "_until_us", "_watch")
 
     is_asked = True
 
-    def __init__(self, form: Form, stake: Stake, late: Callable[[Take, list[Ask]], None]) -> None:
+    def __init__(
+        self, form: Form, stake: Stake, late: Callable[[Take, list[Ask]], None], watch: Watch
+    ) -> None:
         """`late` hears of requests that were let in when nobody waited for that any more."""
+        self._watch = watch
+        self._until_us = 0
         self.form = form
         self.stake = stake
         self.keys = form.keys
@@ -152,7 +161,11 @@ class Take:
         self.form.take = None
         ids = orjson.dumps([ask.event_id for ask, _ in self._asks]) if self.form.gauges else b"0"
         is_open = b"true" if self.stake.count > 0 else b"false"
-        return b'["take",%d,%b,%b,%b' % (len(self._asks), is_open, ids, self.form.tail)
+        more = 0
+        if self.form.may_be_ahead:
+            more = self.form.ahead.want(len(self._asks))
+            self._until_us = self.form.shared.now_us + AHEAD_US
+        return b'["take",%d,%d,%b,%b,%b' % (len(self._asks), more, is_open, ids, self.form.tail)
 
     def done(self, reply: Reply) -> None:
         kind = reply[0]
@@ -162,18 +175,33 @@ class Take:
         form, stake, count = self.form, self.stake, reply[1]
         tell_counters(form.counters, reply[2])
         stands = reply[3]
-        for n, (balance, _) in enumerate(form.charged):
-            balance.used, balance.held = stands[2 * n], stands[2 * n + 1]
-        stake.count += count
+        if count or reply[4] or not form.shared.is_busy:
+            for n, (balance, _) in enumerate(form.charged):
+                balance.used, balance.held = stands[2 * n], stands[2 * n + 1]
+        # Else the copy may be ahead of that by what is being written.
+        stake.count += count + reply[4]
+        if reply[4]:
+            self._add(reply[4])
         late = []
         for ask, waiter in self._asks[:count]:
             if waiter.done():
                 late.append(ask)
             else:
                 waiter.set_result(StakeHold(stake, form, ask))
-        self._tell(self._asks[count:], REFUSED)
+        self._tell(self._asks[count:], NOT_YET if reply[5] else REFUSED)
         if late:
             self._late(self, late)
+
+    def _add(self, count: int) -> None:
+        """It was taken ahead."""
+        form, ends = self.form, ends_of(self.form.counters)
+        if form.ahead.ends != ends:
+            form.shared.give_back(form, self.stake)
+        form.ahead.add(count, self._until_us, ends)
+        if form.is_used and self.stake is form.shared.stake:
+            self._watch.add(form)
+        else:
+            form.shared.give_back(form, self.stake)
 
     def _tell(self, asks: Iterable[tuple[Ask, Waiter]], kind: int) -> None:
         for _, waiter in asks:
@@ -187,7 +215,7 @@ class Take:
                 waiter.set_exception(error)
 
 
-def waiting_body(holds: list[StakeHold], stake: Stake) -> list[Any]:
+def waiting_body(holds: list[StakeHold], stake: Stake, lease_us: int) -> list[Any]:
     """What is held is in another stake, as it waits for its document (run.lua: open)."""
     sums: dict[str, int] = {}
     since_us = min([hold.ask.time_us for hold in holds if hold.ask is not None])
@@ -197,4 +225,4 @@ def waiting_body(holds: list[StakeHold], stake: Stake) -> list[Any]:
             for name in (held, part_field(stake.life, part)) if amount else ():
                 sums[name] = sums.get(name, 0) + amount
     stake.count = len(holds)
-    return [stake_field(stake.life), LEASE_US, f"{since_us} {len(holds)}", list(sums.items())]
+    return [stake_field(stake.life), lease_us, f"{since_us} {len(holds)}", list(sums.items())]
