@@ -34,6 +34,7 @@ from gateway.journal.writer import Journal
 from gateway.log import LogThread
 from gateway.proxy.answer import own_header_names
 from gateway.proxy.directory import Directory
+from gateway.proxy.door import Door
 from gateway.proxy.handler import Proxy, wall_clock_us
 from gateway.proxy.outbox import Outbox
 from gateway.proxy.own import OwnPaths
@@ -92,7 +93,8 @@ class Gateway:
         self.now_us = wall_clock_us
         self.fleet: Fleet | None = None
         self.follower = Follower(self)
-        self._servers: list[asyncio.Server] = []
+        self._door: Door | None = None
+        self._is_leaving = False  # others go on serving at the same ports
         self._admin: web.AppRunner | None = None
         self._chores: asyncio.Task[None] | None = None
 
@@ -218,18 +220,10 @@ class Gateway:
 
     async def _listen(self, book: Book) -> None:
         proxy = book.proxy_listener
-        tls = _tls(proxy)
+        self._door = Door(self.server, _tls(proxy))
         with listening("listeners.proxy", proxy.host, proxy.port):
-            server = await self.loop.create_server(
-                self.server,
-                proxy.host,
-                proxy.port,
-                ssl=tls,
-                backlog=1024,
-                reuse_port=self.siblings is not None,
-            )
-        self._servers.append(server)
-        self.proxy_port = server.sockets[0].getsockname()[1]
+            is_shared = self.siblings is not None
+            self.proxy_port = await self._door.open(proxy.host, proxy.port, is_shared)
         self.admin_port = 0
         if book.admin_listener is not None:
             await self._listen_admin(book.admin_listener)
@@ -256,7 +250,7 @@ class Gateway:
     def problems(self) -> list[str]:
         """Why no traffic should come here; empty when it may."""
         found = []
-        if self.is_draining:
+        if self.is_draining and not self._is_leaving:
             found.append("draining")
         if self.journal.is_full:
             found.append("journal full")
@@ -297,7 +291,7 @@ class Gateway:
             "journal_full": int(self.journal.is_full),
             "accounts_loaded": sum(1 for _ in self.state.accounts()),
             "state_away": int(self.fleet is not None and bool(self.fleet.trouble)),
-            "workers": 1,
+            "workers": 0 if self._is_leaving else 1,
         }
 
     # -- while it runs ----------------------------------------------------
@@ -367,13 +361,17 @@ class Gateway:
 
     # -- the end ----------------------------------------------------------
 
-    async def stop(self) -> None:
-        """Finish what is in flight, ship everything, give the lock up."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Finish what is in flight, ship everything, give the lock up.
+
+        `hurry`: others serve at the same ports; clients may stay until it is set.
+        """
+        self._is_leaving = hurry is not None and not hurry.is_set()
         self.is_draining = True
-        for server in self._servers:
-            server.close()
+        if self._door is not None:
+            self._door.close()
         self.follower.stop()
-        cut = await self.server.drain(self.book.server.drain_timeout_s)
+        cut = await self.server.drain(self.book.server.drain_timeout_s, hurry)
         if self._chores is not None:
             self._chores.cancel()
         self._record_refusals()

@@ -18,9 +18,10 @@ from gateway.log import LogThread
 from gateway.proxy.server import ParserMissing, require_c_parser
 from gateway.state.shared.link import StateUnavailable
 from gateway.store.base import StoreError
+from gateway.store.database import ERRORS
 
 # What stops a start, and is said in one line.
-NOT_STARTED = (StoreError, StateUnavailable, JournalError, ParserMissing, OSError)
+NOT_STARTED = (StoreError, *ERRORS, StateUnavailable, JournalError, ParserMissing, OSError)
 
 
 def run(config: Path, loaded: Loaded, *, log_level: str = "info") -> int:

@@ -34,6 +34,7 @@ from gateway.workers.pulse import SHIP_S
 from gateway.workers.siblings import Start
 
 USE_S = 15.0  # for a worker to note the plans of a new configuration in the store
+STAY_S = 1.0  # for clients that ask without a pause; a reload waits for no others
 LOCK_S = 10.0  # beside the drain, for the workers of a supervisor that was killed
 
 
@@ -53,6 +54,7 @@ class Supervisor:
         self._token = new_token()
         self._ports: list[Port] = []
         self._left: tuple[str, ...] = ()  # journals that the next worker to start takes over
+        self._retiring: dict[Member, asyncio.Task[None]] = {}  # too many since a reload
         self._gone: Counts = {}  # what workers had counted whose number is no more
         self._gone_restarts = 0
         self._changing = asyncio.Lock()  # one reload at a time, and none while stopping
@@ -118,13 +120,14 @@ class Supervisor:
     async def stop(self) -> int:
         """Let all drain; the exit code."""
         self._is_leaving = True
-        for member in self.members:  # at once, also while a reload waits for others to drain
+        for member in self._all():  # at once, also while a reload waits for others to drain
             member.leave()
         async with self._changing:
             return await self._end_all(self.book.server.drain_timeout_s + SHIP_S)
 
     async def _end_all(self, timeout_s: float) -> int:
         ended = await asyncio.gather(*(member.stop(timeout_s) for member in self.members))
+        await asyncio.gather(*self._retiring.values())
         for port in self._ports:
             port.close()
         if self.book.admin_listener is not None:
@@ -142,7 +145,7 @@ class Supervisor:
         return (self._lock.fd,)
 
     async def answer(self, member: Member, what: str, argument: Any) -> Any:
-        others = [other for other in self.members if other is not member]
+        others = [other for other in self._all() if other is not member]
         if what == "others":
             found = await asyncio.gather(*(other.answer_of(argument) for other in others))
             return [answer for answers in found for answer in answers]
@@ -153,13 +156,16 @@ class Supervisor:
             await self.hear(argument)
         return None
 
+    def _all(self) -> list[Member]:
+        return [*self.members, *self._retiring]
+
     def _sum(self) -> Gathered:
         """Of what all have said last, which each had said before it was asked for it."""
         counts, gauges = dict(self._gone), dict[str, float]()
-        for member in self.members:
+        for member in self._all():
             add(counts, member.counts())
             add(gauges, member.gauges())
-        restarts = self._gone_restarts + sum(member.restarts for member in self.members)
+        restarts = self._gone_restarts + sum(member.restarts for member in self._all())
         return Gathered(counts, gauges, restarts)
 
     def _book_of(self, number: int) -> Book:
@@ -203,6 +209,8 @@ class Supervisor:
     async def _go_on(self, book: Book, announces: bool) -> None:
         before = self.book
         self.book = book
+        for member in self._retiring:  # it would go on with the book that it has
+            member.leave(STAY_S)
         first = next((member for member in self.members if member.is_ready), None)
         if first is not None and not await self._use_first(first, announces):
             self.book = before
@@ -241,21 +249,28 @@ class Supervisor:
     async def _resize(self, workers: int) -> None:
         """More of them, or fewer; who is too many drains."""
         there = len(self.members)
+        if workers > there:  # a number, and its journal, is its worker's until that has ended
+            await asyncio.gather(*self._retiring.values())
         try:
             await self._grow(workers)
         except WorkerFailed as error:
             self.log("worker_not_added", level="error", error=str(error))
             workers = there
-        await asyncio.gather(*(self._retire(member) for member in self.members[workers:]))
+        loop = asyncio.get_running_loop()
+        leaving, self.members[workers:] = self.members[workers:], []
+        for member in leaving:
+            self._retiring[member] = loop.create_task(self._retire(member))
 
     async def _retire(self, member: Member) -> None:
         """Let it drain; what it has counted stays in the sums, what it has journaled is shipped."""
-        await member.stop(self.book.server.drain_timeout_s + SHIP_S)
-        self.members.remove(member)
-        add(self._gone, member.counts())
-        self._gone_restarts += member.restarts
+        drain_s = self.book.server.drain_timeout_s
+        # The other half is for requests that come last.
+        await member.stop(drain_s + SHIP_S, stay_s=drain_s / 2)
         if not self._is_leaving:
             await self._adopt(worker_folder(self.book.journal.dir, member.number))
+        del self._retiring[member]
+        add(self._gone, member.counts())
+        self._gone_restarts += member.restarts
 
     async def _adopt(self, folder: str) -> None:
         """What a worker may not have shipped before it ended; or the next start does it."""

@@ -35,6 +35,7 @@ class Worker:
 
     def __init__(self, gateway: Gateway, channel: Channel) -> None:
         self.ended = asyncio.Event()
+        self.hurry = asyncio.Event()  # whoever is connected and asks nothing has to go
         self._gateway = gateway
         self._channel = channel
 
@@ -42,7 +43,15 @@ class Worker:
         """What the supervisor says and asks; the names are methods below."""
         return await getattr(self, f"_{what}")(argument)
 
-    async def _stop(self, _: None) -> None:
+    async def _stop(self, stay_s: float) -> None:
+        self.end(stay_s)
+
+    def end(self, stay_s: float = 0.0) -> None:
+        """Drain; for so long clients may stay until their next request, which is the last."""
+        if stay_s:
+            asyncio.get_running_loop().call_later(stay_s, self.hurry.set)
+        else:
+            self.hurry.set()
         self.ended.set()
 
     async def _use(self, argument: Any) -> list[str]:
@@ -98,19 +107,19 @@ async def _run(start: Start, channel: Channel, log: LogThread) -> int:
     gateway = Gateway(Path(), os.environ, log, start.book, siblings)
     worker = Worker(gateway, channel)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, worker.ended.set)
+    loop.add_signal_handler(signal.SIGTERM, worker.end)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's go to all, and are for one
         loop.add_signal_handler(number, lambda: None)
     await gateway.start()
     channel.tell("started", None)
     serving = loop.create_task(channel.run(worker.serve))
-    serving.add_done_callback(lambda _: worker.ended.set())
+    serving.add_done_callback(lambda _: worker.end())
     telling = loop.create_task(worker.tell_figures())
     await worker.ended.wait()
     if serving.done():
         log("supervisor_gone", level="warning")
     channel.tell("draining", gateway.book.server.drain_timeout_s + SHIP_S)
-    await gateway.stop()
+    await gateway.stop(worker.hurry)
     telling.cancel()
     await worker.serve("figures", None)
     return 0

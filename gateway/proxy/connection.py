@@ -238,12 +238,7 @@ class ClientConnection(RequestHandler):
             self._is_lingering = True
             self._running = self._read_rest(self._payload, keep_alive)
             self._step()
-        elif (
-            keep_alive
-            and not self._force_close
-            and not self.server.is_draining
-            and not self._upgraded
-        ):
+        elif keep_alive and not self._force_close and not self._upgraded:
             self.phase = IDLE
             self.deadline = self.server.ticker.now + self.server.idle_ticks
         else:
@@ -257,9 +252,20 @@ class ClientConnection(RequestHandler):
         if self.transport is not None:
             self.transport.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a request has come that is not answered."""
+        return self.phase == IDLE
+
+    def leave(self) -> None:
+        """The server drains: the next answer that begins says that it is the last."""
+        self.memo = None
+        if self.exchange is not None and not self.exchange.head_sent:
+            self.exchange.keep_alive = False
+
     def close(self) -> None:
-        """An idle connection ends now, a busy one after its request (`is_draining`)."""
-        if self._running is None:
+        """End an idle connection."""
+        if self.is_idle:
             self._end()
 
     async def _read_rest(self, payload: StreamReader, keep_alive: bool) -> bool:

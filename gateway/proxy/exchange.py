@@ -90,7 +90,7 @@ class Exchange:
         self.payload = payload
         self.time_us = time_us
         self.event_id = self.request_id = event_id
-        self.keep_alive = True
+        self.keep_alive = not connection.server.is_draining
         self.source = connection.peer
         self.project = ""
         self.charges: Charges = ()

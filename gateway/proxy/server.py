@@ -114,16 +114,24 @@ class ProxyServer:
             refusal = Refusal("head_too_large")
         return self._canned(refusal)
 
-    async def drain(self, timeout_s: float) -> int:
-        """Let requests in flight finish; how many connections had to be cut."""
+    async def drain(self, timeout_s: float, hurry: asyncio.Event | None = None) -> int:
+        """Let requests in flight finish; how many connections had to be cut.
+
+        `hurry`: until it is set idle connections stay open, for each client hears with its next
+        answer that it is the last one.
+        """
         self.is_draining = True
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         for connection in tuple(self.connections):
-            connection.close()
+            connection.leave()
         # Who was accepted as the listener closed is heard a moment later, and still served.
         await asyncio.sleep(ACCEPTED_S)
+        if hurry is not None:
+            await self._left_alone(hurry, end_s)
         while (self.connections or self._unsettled()) and loop.time() < end_s:
+            for connection in tuple(self.connections):
+                connection.close()
             await asyncio.sleep(0.02)
         self._is_over = True
         left = tuple(self.connections)
@@ -137,6 +145,14 @@ class ProxyServer:
             if connection.upstream is not None:
                 connection.upstream.fail("client_gone")
         return len(left)
+
+    async def _left_alone(self, hurry: asyncio.Event, end_s: float) -> None:
+        """Until no connection is idle, or it is time."""
+        loop = asyncio.get_running_loop()
+        while not hurry.is_set() and loop.time() < end_s:
+            if not any(connection.is_idle for connection in self.connections):
+                return
+            await asyncio.sleep(0.02)
 
     def _unsettled(self) -> list[ClientConnection]:
         """Connections that have gone, whose requests are still to be settled."""

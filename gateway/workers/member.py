@@ -118,7 +118,7 @@ class Member:
         self._channel = await Channel.over(ours)
         self._channel.tell("start", self._family.start_of(self))
         if self._leaving.is_set():
-            self._channel.tell("stop")
+            self._drain(0.0)
         self._pulse = Pulse()
         watching = asyncio.get_running_loop().create_task(self._watch(self._process.pid))
         await self._channel.run(self._serve)
@@ -159,14 +159,14 @@ class Member:
             return await self._family.answer(self, what, argument)
         return None
 
-    def leave(self) -> None:
-        """Let it drain, for good."""
+    def leave(self, stay_s: float = 0.0) -> None:
+        """Let it drain, for good; for so long its clients may stay until they ask again."""
         self._leaving.set()
-        self.restart()
+        self._drain(stay_s)
 
-    async def stop(self, timeout_s: float) -> bool:
+    async def stop(self, timeout_s: float, stay_s: float = 0.0) -> bool:
         """Let it drain and wait; whether it ended by itself, with 0, in time."""
-        self.leave()
+        self.leave(stay_s)
         if self._task is None:
             return True
         done, _ = await asyncio.wait([self._task], timeout=timeout_s)
@@ -183,8 +183,11 @@ class Member:
 
     def restart(self) -> None:
         """Let its process drain; another one is started."""
+        self._drain(0.0)
+
+    def _drain(self, stay_s: float) -> None:
         if self._channel is not None:
-            self._channel.tell("stop")
+            self._channel.tell("stop", stay_s)
 
     # -- what it says ---------------------------------------------------------
 

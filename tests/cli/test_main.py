@@ -6,12 +6,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from platform import python_version
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import COMMANDS, main
+from gateway.core.version import installed_version
 from tests.support.gateway import REPOSITORY
 
 # Each takes 20 to 200 ms to import; help needs none of them.
@@ -50,9 +52,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []", done.stderr
 
 
-def test_version() -> None:
-    done = CliRunner().invoke(main, ["version"])
-    assert done.stdout.startswith("tallygate ")
+@pytest.mark.parametrize("words", [["version"], ["--version"], ["--version", "serve"]])
+def test_version(words: list[str]) -> None:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0
+    assert done.stdout == f"tallygate {installed_version()} (Python {python_version()})\n"
 
 
 def test_serve_lists_every_problem(tmp_path: Path) -> None:

@@ -12,26 +12,19 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.many import TIGHT_ONE, WORKERS, Scene
 from tests.support import scripts
-from tests.support.configs import Caller, Config, caller, config, pool, route
+from tests.support.configs import Caller
 from tests.support.gateway import Gateway, NotStarted
 from tests.support.raw import connected, head
-from tests.support.recorder import Recorder
 from tests.support.stores import use_kind
 from tests.support.until import until
-from tests.support.workers import START_S, Workers, is_alive
-
-WORKERS = 3
-ROOMY = {"allowances": {"coins": {"amount": 1_000_000, "per": "month"}}}
-TIGHT = {"allowances": {"coins": {"amount": 7, "per": "month"}}}
-CALLERS = pool("acct", 40)
-TIGHT_ONE = caller("tight")
+from tests.support.workers import START_S, is_alive
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,77 +32,6 @@ def on_shared_stores() -> Iterator[None]:
     before = use_kind("fleet")
     yield
     use_kind(before)
-
-
-class Scene:
-    """A gateway of several workers before a recorder."""
-
-    def __init__(self, home: Path, workers: int = WORKERS) -> None:
-        self.recorder = Recorder()
-        self.gateway = Gateway(self._config(workers), home)
-        self.workers = Workers(self.gateway)
-        self._callers = list(CALLERS)
-
-    def _config(self, workers: int) -> Config:
-        routes = [
-            route("GET /n/{id}", {"coins": 1}),
-            route("GET /priced/{id}", {"coins": 1}, name="priced"),
-            route("GET /hang/{id}", {"coins": 1}, name="hang"),
-        ]
-        return config(
-            self.recorder.port,
-            routes=routes,
-            callers={"roomy": CALLERS, "tight": [TIGHT_ONE]},
-            plans={"roomy": ROOMY, "tight": TIGHT},
-            workers=workers,
-        )
-
-    def start(self) -> None:
-        """Start, and wait for all workers: the first one serves before the others."""
-        before = len(self.workers.facts("serving"))
-        self.gateway.start()
-        if self.gateway.config["workers"] > 1:
-            until(
-                lambda: len(self.workers.facts("serving")),
-                lambda n: n > before,
-                what="all workers",
-                deadline_s=START_S,
-            )
-
-    def newcomer(self) -> Caller:
-        return self._callers.pop()
-
-    def race(self, who: Caller, calls: int, path: str = "/n") -> Counter[int]:
-        """So many calls at once, each on a connection of its own."""
-        with ThreadPoolExecutor(16) as threads:
-            answers = threads.map(lambda n: self.gateway.get(f"{path}/{n}", who), range(calls))
-            return Counter(answer.status for answer in answers)
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        text = until(self._metrics, what="an answer of a worker")
-        found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
-        return sum(map(float, found))
-
-    def _metrics(self) -> str:
-        """Nothing, where the worker that was asked has just been killed."""
-        with suppress(OSError, EOFError):
-            answer = self.gateway.admin("/metrics")
-            return answer.body.decode() if answer.status == 200 else ""
-        return ""
-
-    def wait_used(self, who: Caller, units: int) -> None:
-        """Until it is told; a worker tells what it knew of the others a moment ago."""
-        until(
-            lambda: self.gateway.settled_usage(who)["used"],
-            lambda used: used == units,
-            what=f"{units} units",
-        )
-
-    def close(self) -> None:
-        self.gateway.kill()
-        self.workers.wait_ended()
-        self.recorder.stop()
 
 
 @pytest.fixture(scope="module")
@@ -247,17 +169,12 @@ def test_a_reload_reaches_all_and_drops_no_request(shared: Scene) -> None:
     hanging = Hanging(shared, slow, 12)
     priced = next(r for r in shared.gateway.config["routes"] if r["name"] == "priced")
     priced["price"] = {"coins": 5}
-    before = len(_reloaded(shared))
+    before = len(shared.reloaded())
     shared.gateway.reload()
-    until(lambda: len(_reloaded(shared)), lambda n: n == before + 1, what="the reload")
+    until(lambda: len(shared.reloaded()), lambda n: n == before + 1, what="the reload")
     assert shared.race(who, 30, "/priced") == {200: 30}
     assert hanging.finish() == [200] * 12
     shared.wait_used(who, 150)
-
-
-def _reloaded(scene: Scene) -> list[dict[str, object]]:
-    """Reloads that the supervisor has ended."""
-    return [fact for fact in scene.workers.facts("reloaded") if "workers" in fact]
 
 
 def test_a_wrong_configuration_is_refused_by_all(shared: Scene) -> None:
@@ -426,7 +343,8 @@ def test_workers_end_with_their_supervisor_and_the_next_start_waits_for_them(sce
     starting.start()
     assert hanging.finish() == [200] * 6
     starting.join(START_S)
-    assert not any(map(is_alive, pids))
+    assert not starting.is_alive()
+    until(lambda: not any(map(is_alive, pids)), what="the end of the workers")
     scene.wait_used(who, 6)
     scene.gateway.stop()
 
@@ -459,14 +377,12 @@ def test_more_and_fewer_workers_by_a_reload(scene: Scene) -> None:
     scene.start()
     assert scene.race(who, 30) == {200: 30}
     for count in (3, 1):
-        scene.gateway.config["workers"] = count
-        scene.gateway.reload()
+        scene.resize(count)
         until(
-            lambda: [fact["workers"] for fact in _reloaded(scene)],
-            lambda found, n=count: found[-1:] == [n],  # type: ignore[misc]
-            what="the other number",
+            lambda: scene.metric("tallygate_workers"),
+            lambda found, n=count: found == n,  # type: ignore[misc]
+            what="the workers that serve",
         )
-        assert scene.metric("tallygate_workers") == count
         assert scene.race(who, 10) == {200: 10}
     assert scene.metric("tallygate_requests_total") >= 50
     scene.wait_used(who, 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 from tests.support.gateway import Gateway
 from tests.support.until import until
@@ -69,8 +70,10 @@ class Workers:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether it runs; one that has ended may still wait for its parent to hear of it."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return True
