@@ -31,8 +31,28 @@ from tests.support.valkey import server
 T = TypeVar("T")
 
 ACCOUNT = "acme"
+HANGS_S = 10.0  # for so long time stands
 
 _tags = itertools.count()
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose time can be stopped: no timer ends then, unless a test hangs."""
+
+    _began_s: float | None = None  # by the loop's time, which stands since then
+    _lost_s = 0.0
+
+    def time(self) -> float:
+        now_s = super().time() - self._lost_s
+        if self._began_s is None:
+            return now_s
+        return max(self._began_s, now_s - HANGS_S)
+
+    def stop_time(self) -> None:
+        self._began_s = self.time()
+
+    def go_on(self) -> None:
+        self._lost_s, self._began_s = super().time() - self.time(), None
 
 
 class Process:
@@ -113,7 +133,7 @@ class Fleet(Stage):
         **account: Any,
     ) -> None:
         self.lease_us = lease_us
-        self.loop = asyncio.new_event_loop()
+        self.loop = Clock()
         self.tags = tags(f"t{next(_tags)}", self.groups)
         self.key = f"{self.tags[place_of(ACCOUNT, self.groups)]}a:{ACCOUNT}"
         self.batches = itertools.count(1_000_000, 1_000_000)
@@ -139,6 +159,7 @@ class Fleet(Stage):
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
     def close(self) -> None:
+        self.loop.go_on()
         for process in self.processes:
             self._end(process)
         self.run(self._end_tasks(asyncio.all_tasks(self.loop)))
@@ -282,6 +303,7 @@ class _Turns:
         self.drain(process)
 
     def drain(self, process: Process) -> None:
+        self.fleet.loop.go_on()  # what nobody used is given back by a timer
         shared = process.state.shared(self.fleet.bind(process))
 
         async def told() -> None:
