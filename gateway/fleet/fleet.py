@@ -277,7 +277,9 @@ class Fleet:
         except TimeoutError:
             raise StateUnavailable("the journal could not be shipped to the store") from None
 
-    def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
+    async def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
+        (line,) = [group.link for group in self.state.groups if group.tag == tag]
+        await line.heard()
         return self.state.waiting(tag, epoch)
 
     def begun(self, tag: str, epoch: str, without: list[str]) -> None:

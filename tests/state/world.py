@@ -78,14 +78,17 @@ class World:
             self.shop.shipped[process.name] = seq
 
     async def begin_anew(self) -> None:
-        """As the barrier does: all ship and tell, then the documents go."""
+        """As the barrier does: all tell and ship, then the documents go."""
         shop, server = self.shop, self.shop.processes[0].server
         tag, name = shop.tags[0], f"1.{next(self.epochs)}"
         await server.command("DEL", f"{tag}epoch")
         for process in self.dice.sample(shop.processes, len(shop.processes)):
             await asyncio.sleep(self.dice.random() * 0.003)
+            await process.link.heard()
+            told = process.state.waiting(tag, name)
+            await asyncio.sleep(self.dice.random() * 0.01)
             self.ship(process)
-            for key, body in process.state.waiting(tag, name):
+            for key, body in told:
                 await process.server.command("RPUSH", key, body)
         shop.now_us += 1
         await server.remove(f"{tag}a:*")

@@ -136,7 +136,7 @@ class SharedAccount:
         found: Hold | Refusal = await self._jobs.put(
             lambda draft: self._admit(draft, ask, counters),
             lambda: self.own.pop(ask.event_id, None),
-            ask.event_id,
+            hold_id=ask.event_id,
         )
         return found
 
@@ -150,9 +150,14 @@ class SharedAccount:
         def run(draft: Draft) -> Settlement:
             return self._settle(draft, hold, ask, charges, counted)
 
-        settlement: Settlement = await self._jobs.put(run, lambda: self.posted.discard(hold))
-        self.spent.pop(hold, None)
-        self.own.pop(ask.event_id, None)
+        def written() -> None:
+            self.spent.pop(hold, None)
+            self.own.pop(ask.event_id, None)  # it is held no more
+
+        def undo() -> None:
+            self.posted.discard(hold)
+
+        settlement: Settlement = await self._jobs.put(run, undo, written)
         return settlement
 
     def release(self, hold: Hold) -> None:
@@ -311,13 +316,15 @@ class SharedAccount:
 
         What is in the stake is in a new one from now on. `has_limits`: the server has the rate
         limits, so what was taken of them ahead is given back; else it has less than was taken.
+        What is still being made is made in the new document.
         """
+        unwritten = self._jobs.unwritten
         found = []
         staked = []
         for hold in self.own.values():
             if isinstance(hold, StakeHold):
                 staked.append(hold)
-            elif hold.ask is not None:
+            elif hold.ask is not None and hold.ask.event_id not in unwritten:
                 record = record_of(hold, self._life)
                 held = [(held_field(balance), amount) for balance, amount in hold.reserved]
                 found.append([f"o|{record.id}", self.lease_us, record.text(), held])

@@ -62,8 +62,11 @@ class Here(Protocol):
         """Done when the store has all that is closed here. Raises StateUnavailable."""
         ...
 
-    def waiting(self, tag: str, epoch: str) -> Iterable[tuple[str, str]]:
-        """Open holds of a group, by the key where they wait for a document of an epoch."""
+    async def waiting(self, tag: str, epoch: str) -> Iterable[tuple[str, str]]:
+        """Open holds of a group, by the key where they wait for a document of an epoch.
+
+        None is on its way from the server, which lets in no more.
+        """
         ...
 
     def begun(self, tag: str, epoch: str, without: list[str]) -> None:
@@ -137,8 +140,10 @@ class Barrier:
     async def _tell(self, rebuild: str) -> None:
         """What is closed here goes to the store, and what is open waits for its account."""
         command = self._server.command
+        # First, so that what ends meanwhile is shipped, or held until that is told.
+        held = await self._here.waiting(self._tag, rebuild)
         await self._here.ship()
-        for key, hold in self._here.waiting(self._tag, rebuild):
+        for key, hold in held:
             await command("RPUSH", key, hold)
             await command("PEXPIRE", key, self._here.lease_us // 1000)
         await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)

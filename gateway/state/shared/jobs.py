@@ -21,19 +21,27 @@ OVERTAKEN_S = 5.0  # nobody waits for longer while others are faster
 
 
 def nothing() -> None:
-    """What is undone of a job that changes only the copy."""
+    """Of a job that changes only the copy."""
 
 
 class Job:
-    """`run` works on the copy and its draft; `undo` gives back what is in neither."""
+    """`run` works on the copy and its draft; `undo` gives back what is in neither.
 
-    __slots__ = ("run", "undo", "hold_id", "result")
+    `written` is called when it is, before anybody hears of the result.
+    """
+
+    __slots__ = ("run", "undo", "written", "hold_id", "result")
 
     def __init__(
-        self, run: Callable[[Draft], Any], undo: Callable[[], object], hold_id: str
+        self,
+        run: Callable[[Draft], Any],
+        undo: Callable[[], object],
+        written: Callable[[], object],
+        hold_id: str,
     ) -> None:
         self.run = run
         self.undo = undo
+        self.written = written
         self.hold_id = hold_id
         self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -61,14 +69,20 @@ class Jobs:
     def is_busy(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def unwritten(self) -> set[str]:
+        """Ids of holds that are being made: nobody has them yet."""
+        return {job.hold_id for job in self._queue}
+
     def put(
         self,
         run: Callable[[Draft], Any],
         undo: Callable[[], object] = nothing,
+        written: Callable[[], object] = nothing,
         hold_id: str = "",
     ) -> asyncio.Future[Any]:
         """The job's result. `hold_id` is of the hold that it makes, if it makes one."""
-        job = Job(run, undo, hold_id)
+        job = Job(run, undo, written, hold_id)
         self._queue.append(job)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drive())
@@ -105,6 +119,7 @@ class Jobs:
             done_s = time.monotonic()
             del self._queue[: len(jobs)]
             for job, result in zip(jobs, results, strict=True):
+                job.written()
                 if not job.result.done():
                     job.result.set_result(result)
 

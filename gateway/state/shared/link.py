@@ -175,6 +175,8 @@ class Link:
         self._came = 0  # steps, and what was added to them
         self._sent_s = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._is_quiet = asyncio.Event()  # no call is on its way
+        self._is_quiet.set()
         self.failure = ""  # why the server is away; "" while it is not
         self.on_abandoned: Callable[[str], None] = lambda why: None  # a batch that cannot be done
         self.behind = 0  # accounts of which something that was told waits for a document
@@ -204,6 +206,11 @@ class Link:
     def epoch(self) -> str:
         """The one that was found last; "" before that."""
         return self._epoch
+
+    async def heard(self) -> None:
+        """When the call that is on its way has ended, and who waits for it has been told."""
+        await self._is_quiet.wait()
+        await asyncio.sleep(0)
 
     def may_join(self) -> bool:
         """Whether a step that was put and is not sent may still be added to; if so, it is.
@@ -314,7 +321,11 @@ class Link:
 
     async def _call(self, keys: list[str], body: bytes) -> tuple[int, list[Reply]]:
         arguments = (self._epoch, self._batch, body, self._now_us(), self.behind)
-        reply = await self._server.run((*self._heads, *keys), arguments)
+        self._is_quiet.clear()
+        try:
+            reply = await self._server.run((*self._heads, *keys), arguments)
+        finally:
+            self._is_quiet.set()
         if reply[0] == -1:
             raise EpochLost(reply[1].decode())
         return reply[0], reply[1]
