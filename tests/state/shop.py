@@ -9,7 +9,7 @@ from typing import Any
 from gateway.core.book import Plan
 from gateway.core.refusals import Refusal
 from gateway.state.base import Hold
-from tests.state.fleet import Fleet, Process
+from tests.state.fleet import ACCOUNT, Fleet, Process
 from tests.state.stage import DAY, allowance, us
 from tests.support.asking import Asking
 
@@ -17,6 +17,8 @@ NOW = us("2026-03-02T12:00")
 ONE, TWO, FREE = (("coins", 1),), (("coins", 2),), (("coins", 0),)
 BOTH = (("coins", 1), ("beads", 1))
 BEADS = 1_000_000
+# Of the document: holds, stakes, and what they have of each balance.
+HELD = ("h|", "j|", "k|", "o|")
 
 
 def with_beads(coins: int) -> Plan:
@@ -75,6 +77,15 @@ class Shop(Fleet):
 
     def sum(self, kind: str) -> int:
         return sum(map(int, self.fields(kind).values()))
+
+    def assert_nothing_is_held(self) -> None:
+        for kind in HELD:
+            left = {name: value for name, value in self.fields(kind).items() if value != "0"}
+            assert left == {}, left
+        for process in self.processes:
+            state = process.state.loaded(ACCOUNT)
+            assert state is not None
+            assert state.in_flight == 0, (process.name, state.in_flight)
 
     def set(self, name: str, value: str) -> None:
         self.run(self.processes[0].server.command("HSET", self.key, name, value))

@@ -18,9 +18,9 @@ from gateway.core.limits import RateLimit
 from gateway.core.refusals import Refusal
 from gateway.state.shared.link import Overtaken, StateUnavailable
 from tests.state.fleet import ACCOUNT, Process
-from tests.state.shop import BOTH, ONE, TWO, Shop, with_beads
+from tests.state.shop import BOTH, HELD, ONE, TWO, Shop, with_beads
 from tests.state.stage import S
-from tests.state.world import HELD, World
+from tests.state.world import World
 
 CLIENTS = 24  # of each process
 WINDOW = RateLimit("w", "account", "fixed_window", 10**6, 3600 * S, 1, id="plan/p/w")
@@ -156,7 +156,7 @@ def test_at_the_end_all_adds_up(kind: Kind, room: int) -> None:
     try:
         shop.run(world.play())
         assert shop.sum("u|coins") == world.paid <= room
-        world.assert_nothing_is_held()
+        shop.assert_nothing_is_held()
         assert world.counted() >= world.let_in
         if not (kind.epochs and kind.faults):  # else it may not know whether the window is there
             assert world.counted() == world.let_in

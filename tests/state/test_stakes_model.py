@@ -107,6 +107,6 @@ def test_at_the_end_all_adds_up(kind: Kind, seed: int) -> None:
         world.play()
         assert shop.sum("u|") == world.paid
         assert world.paid <= ROOM + (BUNDLE if kind.has_bundle else 0)
-        world.assert_nothing_is_held()
+        shop.assert_nothing_is_held()
     finally:
         shop.close()

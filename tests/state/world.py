@@ -11,15 +11,11 @@ from typing import Any
 from gateway.state.base import Hold, Posting
 from gateway.state.shared.groups import GroupServer
 from gateway.state.shared.link import StateUnavailable
-from tests.state.fleet import ACCOUNT, Process
+from tests.state.fleet import Process
 from tests.state.shop import NOW, Shop
 from tests.state.stage import MONTH
 
 MONTH_US = MONTH.span(NOW, 0, "UTC").start_us
-
-
-# Of the document: holds, stakes, and what they have of each balance.
-HELD = ("h|", "j|", "k|", "o|")
 
 
 class World:
@@ -93,14 +89,6 @@ class World:
         shop.now_us += 1
         await server.remove(f"{tag}a:*")
         await server.command("SET", f"{tag}epoch", name)
-
-    def assert_nothing_is_held(self) -> None:
-        for what in HELD:
-            assert [value for value in self.shop.fields(what).values() if value != "0"] == []
-        for process in self.shop.processes:
-            state = process.state.loaded(ACCOUNT)
-            assert state is not None
-            assert state.in_flight == 0
 
     async def pay(self, process: Process, hold: Hold) -> None:
         """All of it, or one unit less of some."""

@@ -1,0 +1,160 @@
+"""What a process tells of its open requests as an epoch begins: each of them once, or as used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.state.base import Hold
+from gateway.state.shared.barrier import Barrier
+from gateway.state.shared.groups import Agreement
+from tests.state.fleet import ACCOUNT, Process
+from tests.state.shop import BOTH, ONE, Shop, holds, with_beads
+from tests.state.test_stakes_troubles import MARCH, settle, ship
+
+FIRST = 2  # coins, by the first two requests of a shop
+
+Told = list[tuple[str, str]]
+
+
+class Here:
+    """What a barrier asks of a gateway. Implements barrier.Here."""
+
+    lease_us = 15_000_000
+
+    def __init__(self, process: Process, meanwhile: Callable[[], object]) -> None:
+        """`meanwhile` is done after what there was is shipped."""
+        self._process = process
+        self._meanwhile = meanwhile
+
+    async def ship(self) -> None:
+        self._meanwhile()
+
+    async def waiting(self, tag: str, epoch: str) -> Told:
+        await self._process.link.heard()
+        return self._process.state.waiting(tag, epoch)
+
+    def begun(self, tag: str, epoch: str, without: list[str]) -> None:
+        assert without == []
+
+
+async def begin(shop: Shop, process: Process, tell: Callable[[str], Awaitable[Told]]) -> None:
+    """As the barrier does, with what one process tells."""
+    command, tag = process.server.command, shop.tags[0]
+    await command("DEL", f"{tag}epoch")
+    for key, body in await tell("2"):
+        await command("RPUSH", key, body)
+    await process.server.remove(f"{tag}a:*")
+    await command("SET", f"{tag}epoch", "2")
+
+
+def assert_nothing_is_left(shop: Shop) -> None:
+    for process in shop.processes:
+        shop.hot.drain(process)
+        shop.refresh(process)
+    shop.assert_nothing_is_held()
+
+
+def test_what_ends_while_the_rest_is_shipped_is_counted_when_the_document_begins(
+    make: Callable[..., Shop],
+) -> None:
+    """Another process lets nobody in on top of it, although nothing of it was told yet."""
+    shop = make(room=FIRST + 10)
+    one, two = shop.processes
+    held = holds(shop.ask(one, [ONE] * 10))
+    ship(shop, FIRST)
+    real, is_let_go = one.server.run, asyncio.Event()
+
+    async def slowly(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        await is_let_go.wait()
+        return await real(keys, arguments)
+
+    def meanwhile() -> None:
+        one.server.run = slowly  # type: ignore[method-assign]
+        settle(shop, one, held)
+
+    tag = shop.tags[0]
+    agreement = Agreement([one.server], [tag], one.name)
+    barrier = Barrier(one.server, tag, one.name, Here(one, meanwhile), agreement)
+    shop.run(barrier.epoch(""))
+    assert holds(shop.ask(two, [ONE] * 10)) == []
+    is_let_go.set()
+    assert_nothing_is_left(shop)
+    assert shop.sum("u|") == FIRST + 10
+    assert holds(shop.ask(two, [ONE])) == []
+
+
+@pytest.mark.parametrize("room", [1, 50])
+def test_who_is_being_let_in_as_an_epoch_begins_is_held_once(
+    make: Callable[..., Shop], room: int
+) -> None:
+    shop = make(plan=with_beads(FIRST + room))
+    one, _ = shop.processes
+    ship(shop, FIRST)
+    shop.refresh(one)
+    real, tries = one.server.run, []
+
+    async def tell(epoch: str) -> Told:
+        return one.state.waiting(shop.tags[0], epoch)
+
+    async def run(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        if b'["write"' in arguments[2] and not tries:
+            tries.append(arguments)
+            await begin(shop, one, tell)
+        return await real(keys, arguments)
+
+    one.server.run = run  # type: ignore[method-assign]
+    (hold,) = holds(shop.ask(one, [BOTH]))
+    assert (len(tries), shop.sum("h|coins")) == (1, 1)
+    shop.run(pay(shop, one, hold))
+    assert_nothing_is_left(shop)
+    assert shop.sum("u|coins") == FIRST + 1
+
+
+@pytest.mark.parametrize("charges", [ONE, BOTH], ids=["of a stake", "alone"])
+def test_what_was_settled_as_an_epoch_begins_is_held_no_more(
+    make: Callable[..., Shop], charges: Any
+) -> None:
+    """Its request has not heard of it when the process tells."""
+    shop = make(plan=with_beads(FIRST + 50))
+    one, _ = shop.processes
+    held = holds(shop.ask(one, [charges] * 3))
+    ship(shop, FIRST)
+    real, began = one.server.run, list[asyncio.Task[None]]()
+
+    async def tell(epoch: str) -> Told:
+        await one.link.heard()
+        told = one.state.waiting(shop.tags[0], epoch)
+        await asyncio.sleep(0.01)
+        shop.store.post([("coins", len(held), MARCH)])
+        shop.shipped[one.name] = next(shop.seqs)
+        return told
+
+    async def run(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        reply = await real(keys, arguments)
+        if b'["write"' in arguments[2] and not began:
+            began.append(asyncio.ensure_future(begin(shop, one, tell)))
+            await asyncio.sleep(0.05)  # the reply is on its way
+        return reply
+
+    async def paid() -> None:
+        one.server.run = run  # type: ignore[method-assign]
+        one.state.outdate(ACCOUNT)
+        await asyncio.gather(*[pay(shop, one, hold) for hold in held])
+        await asyncio.gather(*began)
+
+    shop.run(paid())
+    assert len(began) == 1
+    assert_nothing_is_left(shop)
+    assert shop.sum("u|coins") == FIRST + len(held)
+
+
+async def pay(shop: Shop, process: Process, hold: Hold) -> None:
+    state = process.state
+    assert hold.ask is not None
+    shop.settled.add(hold.ask.event_id)
+    settlement = await state.settlement_together(hold, hold.charges, ())
+    state.settle(hold, settlement, next(shop.seqs))
