@@ -24,6 +24,7 @@ KEPT_MAX = 100_000  # steps that are told while the server is away, some 300 byt
 # there is waits so long after the call before; a loop that has nothing else to do does not wait.
 GATHER_S = 0.004
 QUIET_TURNS = 2  # what a socket brings is heard a turn later
+HEARD_TURNS = 2  # of the loop: jobs on a copy hear of it, then the requests that wait for them
 RETRY_S = 0.1
 EPOCH_WAIT_S = 6.0  # who asks meanwhile waits; it takes a second
 
@@ -210,7 +211,8 @@ class Link:
     async def heard(self) -> None:
         """When the call that is on its way has ended, and who waits for it has been told."""
         await self._is_quiet.wait()
-        await asyncio.sleep(0)
+        for _ in range(HEARD_TURNS):
+            await asyncio.sleep(0)
 
     def may_join(self) -> bool:
         """Whether a step that was put and is not sent may still be added to; if so, it is.
