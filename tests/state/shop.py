@@ -31,8 +31,10 @@ def with_beads(coins: int) -> Plan:
 class Shop(Fleet):
     """Two processes, and requests that come at once."""
 
-    def __init__(self, room: int = 12, plan: Plan | None = None, now_us: int = NOW) -> None:
-        super().__init__(plan or Plan("p", (allowance("coins", room),)), from_us=now_us)
+    def __init__(
+        self, room: int = 12, plan: Plan | None = None, now_us: int = NOW, **more: Any
+    ) -> None:
+        super().__init__(plan or Plan("p", (allowance("coins", room),)), from_us=now_us, **more)
         self.seqs = itertools.count(1)
         self.paid: list[tuple[int, int]] = []
         self.plainly()

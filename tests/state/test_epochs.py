@@ -47,6 +47,7 @@ async def begin(shop: Shop, process: Process, tell: Callable[[str], Awaitable[To
     await command("DEL", f"{tag}epoch")
     for key, body in await tell("2"):
         await command("RPUSH", key, body)
+        await command("PEXPIRE", key, shop.lease_us // 1000)
     await process.server.remove(f"{tag}a:*")
     await command("SET", f"{tag}epoch", "2")
 
@@ -149,6 +150,27 @@ def test_what_was_settled_as_an_epoch_begins_is_held_no_more(
     assert len(began) == 1
     assert_nothing_is_left(shop)
     assert shop.sum("u|coins") == FIRST + len(held)
+
+
+@pytest.mark.parametrize("charges", [ONE, BOTH], ids=["in a stake", "alone"])
+def test_who_goes_on_for_longer_than_a_lease_stays_held_although_nobody_else_comes(
+    make: Callable[..., Shop], charges: Any
+) -> None:
+    """The document begins while what waits for it is there."""
+    lease_us = 400_000
+    shop = make(plan=with_beads(FIRST + 10), lease_us=lease_us)
+    one, two = shop.processes
+    held = holds(shop.ask(one, [charges] * 3))
+    ship(shop, FIRST)
+
+    async def tell(epoch: str) -> Told:
+        return one.state.waiting(shop.tags[0], epoch)
+
+    shop.run(begin(shop, one, tell))
+    for _ in range(5):
+        shop.run(asyncio.sleep(lease_us / 3 / 1_000_000))
+        shop.advance(shop.now_us + lease_us // 3)
+    assert len(holds(shop.ask(two, [ONE] * 10))) == 10 - len(held)
 
 
 async def pay(shop: Shop, process: Process, hold: Hold) -> None:

@@ -120,22 +120,24 @@ class Asked:
             self.reply.set_exception(error)
 
 
+def nothing(reply: Reply) -> None:
+    """What most do with the reply of a step that is told."""
+
+
 class Told:
     """One step whose reply nobody waits for."""
 
-    __slots__ = ("body", "keys")
+    __slots__ = ("body", "keys", "done")
 
     is_asked = False
 
-    def __init__(self, body: list[Any], keys: tuple[str, ...]) -> None:
+    def __init__(self, body: list[Any], keys: tuple[str, ...], done: Then) -> None:
         self.body = body
         self.keys = keys
+        self.done = done
 
     def encode(self) -> bytes:
         return orjson.dumps(self.body)
-
-    def done(self, reply: Reply) -> None:
-        pass
 
     def fail(self, error: StateUnavailable) -> None:
         pass
@@ -228,9 +230,9 @@ class Link:
         self.put(Asked(body, keys, reply, late))
         return await reply
 
-    def tell(self, body: list[Any], keys: tuple[str, ...]) -> None:
+    def tell(self, body: list[Any], keys: tuple[str, ...], done: Then = nothing) -> None:
         """A step whose reply nobody waits for; it is kept while the server is away."""
-        self.put(Told(body, keys))
+        self.put(Told(body, keys, done))
 
     def put(self, step: Step) -> bool:
         """The next step; False when it could not be kept.

@@ -297,7 +297,7 @@ class SharedState(MemoryState):
                 stakes.add(hold.stake)
                 field = stake_field(hold.stake.life)
             body = ["renew", shared.key, field, shared.lease_us, gauges]
-            shared.link.tell(body, (shared.key, *[key for key, _ in gauges]))
+            shared.link.tell(body, (shared.key, *[key for key, _ in gauges]), shared.renewed)
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
