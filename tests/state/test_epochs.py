@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from gateway.core.limits import RateLimit
 from gateway.state.base import Hold
 from gateway.state.shared.barrier import Barrier
 from gateway.state.shared.groups import Agreement
+from gateway.state.shared.stake import StakeHold
 from tests.state.fleet import ACCOUNT, Process
 from tests.state.shop import BOTH, ONE, Shop, holds, with_beads
 from tests.state.test_stakes_troubles import MARCH, settle, ship
@@ -171,6 +173,28 @@ def test_who_goes_on_for_longer_than_a_lease_stays_held_although_nobody_else_com
         shop.run(asyncio.sleep(lease_us / 3 / 1_000_000))
         shop.advance(shop.now_us + lease_us // 3)
     assert len(holds(shop.ask(two, [ONE] * 10))) == 10 - len(held)
+
+
+def test_who_is_in_flight_when_the_server_is_emptied_is_counted_again(
+    make: Callable[..., Shop],
+) -> None:
+    limits = (RateLimit("busy", "key", "concurrency", 5, 0, 1, id="plan/p/busy"),)
+    shop = make(plan=with_beads(FIRST + 20))
+    one, two = shop.processes
+    held = holds(shop.ask(one, [ONE] * 3, limits=limits))
+    (first, *_) = held
+    assert isinstance(first, StakeHold)
+    (gauge,) = first.form.gauges
+    shop.run(one.server.command("DEL", gauge))
+    shop.advance(shop.now_us + shop.lease_us // 3)
+    others = holds(shop.ask(two, [ONE] * 5, limits=limits))
+    assert len(others) == 5 - len(held)
+    shop.end(one, held)
+    others += holds(shop.ask(two, [ONE] * 5, limits=limits))
+    assert len(others) == 5
+    shop.end(two, others)
+    shop.advance(shop.now_us + shop.lease_us // 3)
+    assert shop.run(one.server.command("EXISTS", gauge)) == 0
 
 
 async def pay(shop: Shop, process: Process, hold: Hold) -> None:

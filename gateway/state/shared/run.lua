@@ -573,7 +573,7 @@ function steps.renew(step)
   local key, field = step[2], step[3]
   local ends = whole(now + step[4])
   for _, gauge in ipairs(step[5]) do
-    redis.call('ZADD', gauge[1], 'XX', ends, gauge[2])
+    redis.call('ZADD', gauge[1], ends, gauge[2]) -- also where the server was emptied
     redis.call('PEXPIRE', gauge[1], whole(math.ceil(step[4] / 1000) + 1000))
   end
   local record = redis.call('HGET', key, field)
