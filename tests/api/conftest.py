@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -77,10 +78,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         yield running
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    """A gateway of this test alone, whose clock it moves."""
-    running = Scene(tmp_path)
+@contextmanager
+def _scene(directory: Path) -> Iterator[Scene]:
+    running = Scene(directory)
     try:
         yield running
     except BaseException:
@@ -88,3 +88,17 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         running.recorder.stop()
         raise
     running.stop()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """A gateway of this test alone, whose clock it moves."""
+    with _scene(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One of several tests, none of which moves its clock."""
+    with _scene(tmp_path_factory.mktemp("still")) as running:
+        yield running

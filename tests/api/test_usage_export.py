@@ -101,9 +101,9 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(scene: Scene) -> None:
     ],
 )
 def test_400_says_what_was_expected(
-    scene: Scene, path: str, query: dict[str, str], wrong: str
+    still: Scene, path: str, query: dict[str, str], wrong: str
 ) -> None:
-    status, headers, body = scene.ask(scene.caller("weekly"), path, **query)
+    status, headers, body = still.ask(still.caller("weekly"), path, **query)
     assert (status, headers["content-type"]) == (400, "application/problem+json"), body
     assert wrong in json.loads(body)["detail"]
 

@@ -35,6 +35,7 @@ PLANS = {
     },
     "rated": {"limits": {"hourly": {"rate": "7/hour"}}},
 }
+LEASE = "5s"
 CALLERS = dict(zip(PLANS, ([c] for c in (TIGHT, ROOMY, CAREFUL, RATED)), strict=True))
 
 
@@ -53,7 +54,7 @@ class Pair:
 
     def _config(self, recorder: Recorder, prefix: str) -> Config:
         routes = [route("GET /n/{id}", {"coins": 1}), route("GET /hang/{id}", {"coins": 1})]
-        state: dict[str, Any] = {"url": self.valkey.url, "prefix": f"t-{prefix}"}
+        state = {"url": self.valkey.url, "prefix": f"t-{prefix}", "lease": LEASE}
         return config(
             recorder.port,
             routes=routes,

@@ -99,4 +99,4 @@ class Bills(RuleBasedStateMachine):
 
 
 TestBills = Bills.TestCase
-TestBills.settings = settings(max_examples=2_000, stateful_step_count=30, deadline=None)
+TestBills.settings = settings(max_examples=1_000, stateful_step_count=30, deadline=None)

@@ -215,4 +215,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=2_000, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=1_000, stateful_step_count=40, deadline=None)
