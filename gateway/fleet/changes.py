@@ -41,6 +41,8 @@ class Changes:
         self._reader = reader
         self._lock = threading.Lock()
         self._database: Database | None = None
+        self._dropping = threading.Lock()
+        self._is_closed = False
         self._seen: set[int] = set()  # the last numbers
         self._failure = ""  # of the last time
         self.trouble = ""  # why the store cannot be read; "" while it can
@@ -65,7 +67,13 @@ class Changes:
             return found
 
     def close(self) -> None:
-        database, self._database = self._database, None
+        """What is being read is read to its end; nobody waits for that."""
+        self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        with self._dropping:
+            database, self._database = self._database, None
         if database is not None:
             database.close()
 
@@ -90,6 +98,8 @@ class Changes:
             database.close()
             raise
         self._database = database
+        if self._is_closed:
+            self._drop()
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -63,3 +64,25 @@ def test_a_connection_that_was_lost_by_itself_is_none() -> None:
         with pytest.raises(DatabaseError):
             changes.read()
         assert changes.trouble == ""
+
+
+def test_what_is_being_read_as_it_ends_leaves_no_connection_open() -> None:
+    store = _Store()
+    changes = Changes(store.open)
+    is_asked, may_answer = threading.Event(), threading.Event()
+    closed: list[bool] = []
+
+    def fetchall() -> list[Any]:
+        is_asked.set()
+        assert may_answer.wait(20)
+        return []
+
+    store.fetchall = fetchall  # type: ignore[method-assign]
+    store.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    reading = threading.Thread(target=changes.read)
+    reading.start()
+    assert is_asked.wait(20)
+    changes.close()
+    may_answer.set()
+    reading.join(20)
+    assert closed == [True]
