@@ -269,8 +269,8 @@ class Fleet:
     # -- what a barrier asks ---------------------------------------------------
 
     async def ship(self) -> None:
+        self._record()
         gateway = self._gateway
-        gateway.journal.flush()
         shipped = gateway.shipper.reached(gateway.journal.last_seq)
         try:
             await asyncio.wait_for(asyncio.wrap_future(shipped), SHIP_WAIT_S)

@@ -25,17 +25,14 @@ Told = list[tuple[str, str]]
 class Here:
     """What a barrier asks of a gateway. Implements barrier.Here."""
 
-    lease_us = 15_000_000
-
-    def __init__(self, process: Process, meanwhile: Callable[[], object]) -> None:
-        """`meanwhile` is done after what there was is shipped."""
+    def __init__(self, process: Process, ships: Callable[[], Awaitable[None]]) -> None:
+        """`ships` may take its time, and others may do something meanwhile."""
         self._process = process
-        self._meanwhile = meanwhile
-
-    async def ship(self) -> None:
-        self._meanwhile()
+        self.ship = ships
+        self.asked = 0  # times
 
     async def waiting(self, tag: str, epoch: str) -> Told:
+        self.asked += 1
         await self._process.link.heard()
         return self._process.state.waiting(tag, epoch)
 
@@ -43,12 +40,20 @@ class Here:
         assert without == []
 
 
+def barrier_of(
+    shop: Shop, process: Process, ships: Callable[[], Awaitable[None]]
+) -> tuple[Barrier, Here]:
+    tag, here = shop.tags[0], Here(process, ships)
+    agreement = Agreement([process.server], [tag], process.name)
+    return Barrier(process.server, tag, process.name, here, agreement), here
+
+
 async def begin(shop: Shop, process: Process, tell: Callable[[str], Awaitable[Told]]) -> None:
     """As the barrier does, with what one process tells."""
     command, tag = process.server.command, shop.tags[0]
     await command("DEL", f"{tag}epoch")
     for key, body in await tell("2"):
-        await command("RPUSH", key, body)
+        await command("HSET", key, process.name, body)
         await command("PEXPIRE", key, shop.lease_us // 1000)
     await process.server.remove(f"{tag}a:*")
     await command("SET", f"{tag}epoch", "2")
@@ -75,13 +80,12 @@ def test_what_ends_while_the_rest_is_shipped_is_counted_when_the_document_begins
         await is_let_go.wait()
         return await real(keys, arguments)
 
-    def meanwhile() -> None:
+    async def ships() -> None:
+        """What ends then is not in the store."""
         one.server.run = slowly  # type: ignore[method-assign]
         settle(shop, one, held)
 
-    tag = shop.tags[0]
-    agreement = Agreement([one.server], [tag], one.name)
-    barrier = Barrier(one.server, tag, one.name, Here(one, meanwhile), agreement)
+    barrier, _ = barrier_of(shop, one, ships)
     shop.run(barrier.epoch(""))
     assert holds(shop.ask(two, [ONE] * 10)) == []
     is_let_go.set()
@@ -195,6 +199,91 @@ def test_who_is_in_flight_when_the_server_is_emptied_is_counted_again(
     shop.end(two, others)
     shop.advance(shop.now_us + shop.lease_us // 3)
     assert shop.run(one.server.command("EXISTS", gauge)) == 0
+
+
+def test_a_request_that_ends_as_it_is_renewed_is_in_flight_no_more(
+    make: Callable[..., Shop],
+) -> None:
+    """Its end goes with that of another one, in a step that was put before."""
+    limits = (RateLimit("busy", "key", "concurrency", 5, 0, 1, id="plan/p/busy"),)
+    shop = make(room=FIRST + 20)
+    one, _ = shop.processes
+    held = holds(shop.ask(one, [ONE] * 2, limits=limits))
+    (first, *_) = held
+    assert isinstance(first, StakeHold)
+    (gauge,) = first.form.gauges
+
+    async def at_once() -> None:
+        settle(shop, one, held[:1])
+        one.state.renew(shop.now_us + 1)
+        settle(shop, one, held[1:])
+
+    shop.run(at_once())
+    assert_nothing_is_left(shop)
+    assert shop.run(one.server.command("EXISTS", gauge)) == 0
+
+
+def test_what_is_open_is_told_once_whoever_hears_first_that_it_is_to_be_told(
+    make: Callable[..., Shop],
+) -> None:
+    """The line, which begins the epoch, and the beat, which answers to those that do."""
+    shop = make(room=FIRST + 10)
+    one, _ = shop.processes
+    held = holds(shop.ask(one, [ONE] * 3))
+    ship(shop, FIRST)
+
+    async def ships() -> None:
+        await asyncio.sleep(0.2)
+
+    barrier, here = barrier_of(shop, one, ships)
+
+    async def together() -> None:
+        beginning = asyncio.ensure_future(barrier.epoch(""))
+        while not here.asked:
+            await asyncio.sleep(0)
+        await barrier.beat()
+        await beginning
+
+    shop.run(together())
+    shop.refresh(one)
+    assert here.asked == 1
+    assert (shop.sum("h|"), len(shop.fields("j|"))) == (3, 1)
+    shop.end(one, held)
+    assert_nothing_is_left(shop)
+
+
+def test_who_tells_when_the_epoch_has_begun_makes_another_one_begin(
+    make: Callable[..., Shop],
+) -> None:
+    shop = make(room=FIRST + 10)
+    one, two = shop.processes
+    is_shipped = asyncio.Event()
+
+    async def ships() -> None: ...
+
+    async def ships_late() -> None:
+        await is_shipped.wait()
+
+    first, _ = barrier_of(shop, one, ships)
+    late, here = barrier_of(shop, two, ships_late)
+    command, tag = one.server.command, shop.tags[0]
+
+    async def together() -> bool:
+        await late.epoch(await first.epoch(""))
+        await command("DEL", f"{tag}epoch")
+        beginning = asyncio.ensure_future(first.epoch(""))
+        while not await command("EXISTS", f"{tag}rebuild"):
+            await asyncio.sleep(0)
+        beating = asyncio.ensure_future(late.beat())
+        while not here.asked:
+            await asyncio.sleep(0)
+        await late.leave()  # it was not heard for so long
+        await beginning
+        is_shipped.set()
+        await beating
+        return await late.beat()
+
+    assert shop.run(together()) is False
 
 
 async def pay(shop: Shop, process: Process, hold: Hold) -> None:

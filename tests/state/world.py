@@ -85,7 +85,7 @@ class World:
             await asyncio.sleep(self.dice.random() * 0.01)
             self.ship(process)
             for key, body in told:
-                await process.server.command("RPUSH", key, body)
+                await process.server.command("HSET", key, process.name, body)
         shop.now_us += 1
         await server.remove(f"{tag}a:*")
         await server.command("SET", f"{tag}epoch", name)

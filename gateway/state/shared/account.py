@@ -46,7 +46,6 @@ from gateway.state.shared.reader import Reader
 from gateway.state.shared.replay import replay
 from gateway.state.shared.stake import (
     DONE,
-    NO_DOCUMENT,
     NOT_YOUR_TURN,
     Form,
     Stake,
@@ -353,11 +352,6 @@ class SharedAccount:
         return any(
             [name.startswith(f"h|{first.meter}|" if first.meter else "h|") for name in names]
         )
-
-    def renewed(self, reply: Reply) -> None:
-        """What the script said as an open hold was renewed."""
-        if reply[0] == NO_DOCUMENT:
-            self.refresh()  # it begins, while what waits for it is there: that runs out, too
 
     # -- forms ----------------------------------------------------------------
 

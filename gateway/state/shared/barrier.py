@@ -20,6 +20,7 @@ from gateway.state.shared.groups import Agreement, GroupServer, Members
 
 LOOK_S = 0.075  # between two looks at whether others are done
 BEAT_S = 0.3
+WAITING_S = 3600  # for a document to begin; what waits has its lease from then on
 REBUILD_MS = 10_000  # for all gateways to tell what they know; half of it is waited
 
 
@@ -40,6 +41,14 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
+_TOLD = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[2], 60)
+return 1
+"""
 _BEGIN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
@@ -52,11 +61,6 @@ return 1
 
 class Here(Protocol):
     """What is asked of this gateway (gateway/fleet/fleet.py)."""
-
-    @property
-    def lease_us(self) -> int:
-        """How long what is open may wait."""
-        ...
 
     async def ship(self) -> None:
         """Done when the store has all that is closed here. Raises StateUnavailable."""
@@ -86,7 +90,8 @@ class Barrier:
         self._here = here
         self._agreement = agreement
         self._members = Members(server, tag, journal_id)
-        self._told = ""  # the last beginning that this gateway has told what it knows
+        self._told = ""  # the last beginning that has heard in time what this gateway knows
+        self._telling = asyncio.Lock()  # the line and the beat may both be about to
         self._known = ""  # the one that was found last
         self._mine = ""  # the one that it began itself, and has not ended yet
 
@@ -104,6 +109,7 @@ class Barrier:
             if self._is_strange(found):
                 found = ""
         self._known = found
+        self._mine = ""  # others have told it what they knew then, and that was long ago
         return found
 
     async def _is_mine_to_begin(self, process: str) -> bool:
@@ -139,16 +145,19 @@ class Barrier:
 
     async def _tell(self, rebuild: str) -> None:
         """What is closed here goes to the store, and what is open waits for its account."""
-        command = self._server.command
-        # First, so that what ends meanwhile is shipped, or held until that is told.
-        held = await self._here.waiting(self._tag, rebuild)
-        await self._here.ship()
-        for key, hold in held:
-            await command("RPUSH", key, hold)
-            await command("PEXPIRE", key, self._here.lease_us // 1000)
-        await command("SADD", f"{self._tag}told:{rebuild}", self._journal_id)
-        await command("EXPIRE", f"{self._tag}told:{rebuild}", 60)
-        self._told = rebuild
+        async with self._telling:
+            if rebuild == self._told:
+                return
+            # First, so that what ends meanwhile is shipped, or held until that is told.
+            held = await self._here.waiting(self._tag, rebuild)
+            await self._here.ship()
+            for key, holds in held:
+                await self._server.command("HSET", key, self._journal_id, holds)
+                await self._server.command("EXPIRE", key, WAITING_S)
+            keys = (f"{self._tag}rebuild", f"{self._tag}told:{rebuild}")
+            if await self._server.script(_TOLD, keys, (rebuild, self._journal_id)):
+                self._told = rebuild
+            # Else it has begun without this gateway, which is strange to it then.
 
     async def beat(self) -> bool:
         """Say that this gateway is there, and answer to one that begins anew.

@@ -120,24 +120,22 @@ class Asked:
             self.reply.set_exception(error)
 
 
-def nothing(reply: Reply) -> None:
-    """What most do with the reply of a step that is told."""
-
-
 class Told:
     """One step whose reply nobody waits for."""
 
-    __slots__ = ("body", "keys", "done")
+    __slots__ = ("body", "keys")
 
     is_asked = False
 
-    def __init__(self, body: list[Any], keys: tuple[str, ...], done: Then) -> None:
+    def __init__(self, body: list[Any], keys: tuple[str, ...]) -> None:
         self.body = body
         self.keys = keys
-        self.done = done
 
     def encode(self) -> bytes:
         return orjson.dumps(self.body)
+
+    def done(self, reply: Reply) -> None:
+        pass
 
     def fail(self, error: StateUnavailable) -> None:
         pass
@@ -230,9 +228,9 @@ class Link:
         self.put(Asked(body, keys, reply, late))
         return await reply
 
-    def tell(self, body: list[Any], keys: tuple[str, ...], done: Then = nothing) -> None:
+    def tell(self, body: list[Any], keys: tuple[str, ...]) -> None:
         """A step whose reply nobody waits for; it is kept while the server is away."""
-        self.put(Told(body, keys, done))
+        self.put(Told(body, keys))
 
     def put(self, step: Step) -> bool:
         """The next step; False when it could not be kept.

@@ -598,11 +598,13 @@ function steps.open(step)
     fields[#fields + 1] = 't'
     fields[#fields + 1] = whole(now)
     keep(key, fields, 0)
-    for _, hold in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
-      local parts = cjson.decode(hold)
-      redis.call('HSET', key, parts[1], whole(now + parts[2]) .. ' ' .. parts[3], 'x', 1)
-      for _, part in ipairs(parts[4]) do
-        redis.call('HINCRBY', key, part[1], whole(part[2]))
+    local told = redis.call('HGETALL', waiting) -- by gateways
+    for i = 2, #told, 2 do
+      for _, hold in ipairs(cjson.decode(told[i])) do
+        redis.call('HSET', key, hold[1], whole(now + hold[2]) .. ' ' .. hold[3], 'x', 1)
+        for _, part in ipairs(hold[4]) do
+          redis.call('HINCRBY', key, part[1], whole(part[2]))
+        end
       end
     end
     redis.call('DEL', waiting)

@@ -28,7 +28,6 @@ from gateway.state.base import AccountState, Ask, BalanceSource, Hold, Posting, 
 from gateway.state.memory import MemoryState
 from gateway.state.shared.account import SharedAccount
 from gateway.state.shared.admission import Admission
-from gateway.state.shared.document import stake_field
 from gateway.state.shared.groups import Group
 from gateway.state.shared.in_flight import NO_GAUGES, InFlight
 from gateway.state.shared.limits import let_go
@@ -44,6 +43,7 @@ from gateway.state.shared.posts import (
     held_by,
     used_by,
 )
+from gateway.state.shared.renewal import Renewal
 from gateway.state.shared.source import SharedSource
 from gateway.state.shared.stake import Stake, StakeHold
 from gateway.state.spending import Spending
@@ -289,15 +289,12 @@ class SharedState(MemoryState):
             shared = self.shared(hold.account)
             if ask.event_id not in shared.own:
                 continue
-            gauges = [(key, ask.event_id) for key in self._in_flight.renew(ask.event_id)]
-            field = f"o|{ask.event_id}"
+            gauges = self._in_flight.renew(ask.event_id)
             if isinstance(hold, StakeHold):
                 if hold.stake in stakes and not gauges:
                     continue
                 stakes.add(hold.stake)
-                field = stake_field(hold.stake.life)
-            body = ["renew", shared.key, field, shared.lease_us, gauges]
-            shared.link.tell(body, (shared.key, *[key for key, _ in gauges]), shared.renewed)
+            shared.link.put(Renewal(hold, shared.key, gauges, shared.lease_us, shared.refresh))
 
     def post_again(self, account_id: str, hold_id: str, seq: int, used: list[Posting]) -> None:
         """An event of an earlier process, in case it ended before it could post it."""
@@ -307,12 +304,12 @@ class SharedState(MemoryState):
 
     def waiting(self, tag: str, epoch: str) -> list[tuple[str, str]]:
         """Open holds of a group, by the key where they wait for their account's document."""
-        return [
-            (f"{tag}w:{account_id}:{epoch}", orjson.dumps(body).decode())
+        found = {
+            f"{tag}w:{account_id}:{epoch}": shared.waiting(_is_same(shared.link.epoch, epoch))
             for account_id, shared in self._shared.items()
             if self._places.group_of(account_id).tag == tag
-            for body in shared.waiting(_is_same(shared.link.epoch, epoch))
-        ]
+        }
+        return [(key, orjson.dumps(bodies).decode()) for key, bodies in found.items() if bodies]
 
     def prune(self, now_us: int) -> int:
         self.drop_forms()  # they have counters
