@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import select
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
@@ -264,9 +265,17 @@ class ClientConnection(RequestHandler):
             self.exchange.keep_alive = False
 
     def close(self) -> None:
-        """End an idle connection."""
-        if self.is_idle:
+        """End an idle connection, unless something of it waits to be read."""
+        if self.is_idle and not self._is_readable():
             self._end()
+
+    def _is_readable(self) -> bool:
+        """Whether a request, or its client's end, has reached this machine."""
+        if self.transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     async def _read_rest(self, payload: StreamReader, keep_alive: bool) -> bool:
         """Read the rest of a body nobody wants, in a task for its timeout."""

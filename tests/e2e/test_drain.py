@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.app import Gateway
@@ -18,22 +20,33 @@ from tests.support.recorder import Recorder
 PLANS = {"roomy": {"allowances": {"coins": {"amount": 1_000, "per": "month"}}}}
 
 
-async def test_a_connection_that_arrives_while_it_drains_is_served(tmp_path: Path) -> None:
-    """As one does that was accepted, or was in its TLS handshake, as the listener closed."""
-    recorder = Recorder()
-    recorder.scripts["/hang/1"] = gate = scripts.Gate()
+@asynccontextmanager
+async def started(home: Path, recorder: Recorder) -> AsyncIterator[Gateway]:
     routes = [route("GET /n/{id}", {"coins": 1}), route("GET /hang/{id}", {"coins": 1})]
     built = config(recorder.port, routes=routes, callers={"roomy": [ROOMY]}, plans=PLANS)
-    file = tmp_path / "gateway.yaml"
-    write(built, file, port=0, admin_port=0, data_dir=tmp_path / "data")
+    file = home / "gateway.yaml"
+    write(built, file, port=0, admin_port=0, data_dir=home / "data")
     thresholds = gc.get_threshold()
     log = LogThread("error")
     gateway = Gateway(file, os.environ, log)
     await gateway.start()
-    # Its second door stays open when the gateway closes its own.
-    door = await gateway.loop.create_server(gateway.server, "127.0.0.1", 0)
-    port = door.sockets[0].getsockname()[1]
     try:
+        yield gateway
+    finally:
+        recorder.stop()
+        log.close()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+async def test_a_connection_that_arrives_while_it_drains_is_served(tmp_path: Path) -> None:
+    """As one does that was accepted, or was in its TLS handshake, as the listener closed."""
+    recorder = Recorder()
+    recorder.scripts["/hang/1"] = gate = scripts.Gate()
+    async with started(tmp_path, recorder) as gateway:
+        # Its second door stays open when the gateway closes its own.
+        door = await gateway.loop.create_server(gateway.server, "127.0.0.1", 0)
+        port = door.sockets[0].getsockname()[1]
         hanging = asyncio.create_task(ask(port, "/hang/1"))
         await asyncio.to_thread(gate.reached.wait, 10)
         ending = asyncio.create_task(gateway.stop())
@@ -44,13 +57,29 @@ async def test_a_connection_that_arrives_while_it_drains_is_served(tmp_path: Pat
         assert (await hanging).startswith(b"HTTP/1.1 200 ")
         await ending
         assert (await ask(port, "/n/2")).startswith(b"HTTP/1.1 503 ")
-    finally:
         door.close()
-        recorder.stop()
-        log.close()
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
     assert [request.target for request in recorder.of()] == ["/hang/1", "/n/1"]
+
+
+async def test_a_request_that_has_arrived_keeps_its_connection_from_being_idle(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder()
+    async with started(tmp_path, recorder) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
+        for n in range(2):
+            writer.write(head("GET", f"/n/{n}", ROOMY.bearer))
+            for connection in gateway.server.connections:
+                connection.close()  # the gateway's loop has read nothing of it yet
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(int(answer.lower().split(b"content-length: ")[1].split()[0]))
+        (connection,) = gateway.server.connections
+        connection.close()
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+        await writer.wait_closed()
+        await gateway.stop()
 
 
 async def ask(port: int, path: str) -> bytes:
