@@ -258,6 +258,11 @@ class ClientConnection(RequestHandler):
         """Whether no byte of a request has come that is not answered."""
         return self.phase == IDLE
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its client was told, or is being told, that it may ask again."""
+        return self.is_idle or (self.exchange is not None and self.exchange.keep_alive)
+
     def leave(self) -> None:
         """The server drains: the next answer that begins says that it is the last."""
         self.memo = None

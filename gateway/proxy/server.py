@@ -147,10 +147,10 @@ class ProxyServer:
         return len(left)
 
     async def _left_alone(self, hurry: asyncio.Event, end_s: float) -> None:
-        """Until no connection is idle, or it is time."""
+        """Until each client has heard that its connection ends, or it is time."""
         loop = asyncio.get_running_loop()
         while not hurry.is_set() and loop.time() < end_s:
-            if not any(connection.is_idle for connection in self.connections):
+            if not any(connection.is_kept for connection in self.connections):
                 return
             await asyncio.sleep(0.02)
 

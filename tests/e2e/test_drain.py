@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.app import Gateway
 from gateway.log import LogThread
+from gateway.proxy.server import ACCEPTED_S
 from tests.support import scripts
 from tests.support.configs import config, pool, route, write
 from tests.support.raw import head
@@ -79,6 +80,33 @@ async def test_a_request_that_has_arrived_keeps_its_connection_from_being_idle(
         assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
         await writer.wait_closed()
+        await gateway.stop()
+
+
+async def test_who_was_told_to_ask_again_as_it_began_to_drain_may_ask_again(
+    tmp_path: Path,
+) -> None:
+    """The others serve on at the same port: there is no hurry."""
+    recorder = Recorder()
+    begun, rest = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd"
+    recorder.scripts["/hang/1"] = gate = scripts.Gate(before=begun, after=rest)
+    async with started(tmp_path, recorder) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
+        writer.write(head("GET", "/hang/1", ROOMY.bearer))
+        told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        assert b"connection: close" not in told.lower()
+        draining = asyncio.create_task(gateway.server.drain(20.0, asyncio.Event()))
+        await asyncio.sleep(5 * ACCEPTED_S)
+        gate.open()
+        assert await asyncio.wait_for(reader.readexactly(4), 20) == b"abcd"
+        await asyncio.sleep(ACCEPTED_S)
+        writer.write(head("GET", "/n/1", ROOMY.bearer))
+        told = await asyncio.wait_for(reader.read(), 20)
+        assert told.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in told.lower()
+        writer.close()
+        await writer.wait_closed()
+        assert await draining == 0
         await gateway.stop()
 
 
