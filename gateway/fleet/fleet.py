@@ -86,7 +86,7 @@ class Fleet:
             raise StateUnavailable(f"state.url: {error}") from None
         self._gateway = gateway
         self._journal_id = journal_id
-        self.lease_us = settings.lease_us
+        self._lease_us = settings.lease_us
         self._store_seq = store_seq
         names = tags(settings.prefix, settings.groups)
         self._servers = open_servers(settings.url, settings.timeout_s, names)
@@ -104,7 +104,7 @@ class Fleet:
             Link(server, tag, journal_id, barrier.epoch, first_batch, now_us)
             for server, tag, barrier in zip(self._servers, names, self._barriers, strict=True)
         ]
-        groups = [Group(t, line, self.lease_us) for t, line in zip(names, lines, strict=True)]
+        groups = [Group(t, line, self._lease_us) for t, line in zip(names, lines, strict=True)]
         for group in groups:
             group.link.before = self._record
             group.link.on_abandoned = self._abandoned
@@ -302,7 +302,7 @@ class Fleet:
     # -- chores ---------------------------------------------------------------
 
     async def _renew(self) -> None:
-        every_us = self.lease_us // 3
+        every_us = self._lease_us // 3
         while True:
             await asyncio.sleep(every_us / 1_000_000)
             self.state.renew(self.now_us() - every_us)

@@ -254,14 +254,9 @@ class ClientConnection(RequestHandler):
             self.transport.close()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no byte of a request has come that is not answered."""
-        return self.phase == IDLE
-
-    @property
     def is_kept(self) -> bool:
         """Whether its client was told, or is being told, that it may ask again."""
-        return self.is_idle or (self.exchange is not None and self.exchange.keep_alive)
+        return self.phase == IDLE or (self.exchange is not None and self.exchange.keep_alive)
 
     def leave(self) -> None:
         """The server drains: the next answer that begins says that it is the last."""
@@ -271,7 +266,7 @@ class ClientConnection(RequestHandler):
 
     def close(self) -> None:
         """End an idle connection, unless something of it waits to be read."""
-        if self.is_idle and not self._is_readable():
+        if self.phase == IDLE and not self._is_readable():
             self._end()
 
     def _is_readable(self) -> bool:

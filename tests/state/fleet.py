@@ -93,6 +93,11 @@ class Process:
         for one in self.servers:
             await one.close()
 
+    async def tell(self, open_holds: list[tuple[str, str]]) -> None:
+        """As a barrier does, of what its state says is waiting."""
+        for key, holds in open_holds:
+            await self.server.command("HSET", key, self.name, holds)
+
     @property
     def is_busy(self) -> bool:
         return any(group.link.waiting for group in self.groups)

@@ -236,9 +236,10 @@ def test_what_is_open_when_the_state_is_begun_anew_has_nothing_ahead(
     shop = make(PLENTY)
     one, two = shop.processes
     held = many(shop, one)
-    ((key, body),) = one.state.waiting(shop.tags[0], "1")
+    told = one.state.waiting(shop.tags[0], "1")
+    assert len(told) == 1
     assert begin(shop, one) is None
-    shop.run(one.server.command("HSET", key, one.name, body))
+    shop.run(one.tell(told))
     shop.lose()
     shop.refresh(two)
     assert shop.sum("h|") == len(held)

@@ -91,8 +91,9 @@ def test_an_epoch_that_begins_gives_back_to_windows_that_are_still_there(
     shop = make(PLENTY)
     one, two = shop.processes
     held = many(shop, one, limits=ONLY)
-    ((key, body),) = one.state.waiting(shop.tags[0], f"{epoch}.b")
-    shop.run(one.server.command("HSET", key, one.name, body))
+    told = one.state.waiting(shop.tags[0], f"{epoch}.b")
+    assert len(told) == 1
+    shop.run(one.tell(told))
     shop.lose()
     shop.hot.drain(one)
     assert counted(shop, two) == len(held) + more

@@ -52,8 +52,9 @@ async def begin(shop: Shop, process: Process, tell: Callable[[str], Awaitable[To
     """As the barrier does, with what one process tells."""
     command, tag = process.server.command, shop.tags[0]
     await command("DEL", f"{tag}epoch")
-    for key, body in await tell("2"):
-        await command("HSET", key, process.name, body)
+    told = await tell("2")
+    await process.tell(told)
+    for key, _ in told:
         await command("PEXPIRE", key, shop.lease_us // 1000)
     await process.server.remove(f"{tag}a:*")
     await command("SET", f"{tag}epoch", "2")

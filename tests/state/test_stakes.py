@@ -166,8 +166,7 @@ def test_open_requests_wait_for_a_document_that_is_begun_anew(shop: Shop) -> Non
     one, two = shop.processes
     held = holds(shop.ask(one, [ONE] * 7))
     shop.end(one, held[:2])
-    for key, body in one.state.waiting(shop.tags[0], "1"):
-        shop.run(one.server.command("HSET", key, one.name, body))
+    shop.run(one.tell(one.state.waiting(shop.tags[0], "1")))
     shop.shipped = {one.name: shop.paid[-1][0]}
     shop.store.post([("coins", 4, held[0].reserved[0][0].span.start_us)], NOW)
     shop.lose()

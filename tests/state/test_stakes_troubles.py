@@ -82,8 +82,7 @@ def test_what_ended_before_its_document_was_begun_anew_is_held_no_more(
     shop = make(room=102)
     one, _ = shop.processes
     held = holds(shop.ask(one, [ONE] * 10))
-    for key, body in one.state.waiting(shop.tags[0], "1"):
-        shop.run(one.server.command("HSET", key, one.name, body))
+    shop.run(one.tell(one.state.waiting(shop.tags[0], "1")))
     ship(shop, 2)
     shop.run(one.server.command("DEL", shop.key))
     shop.end(one, held[:6])

@@ -84,8 +84,7 @@ class World:
             told = process.state.waiting(tag, name)
             await asyncio.sleep(self.dice.random() * 0.01)
             self.ship(process)
-            for key, body in told:
-                await process.server.command("HSET", key, process.name, body)
+            await process.tell(told)
         shop.now_us += 1
         await server.remove(f"{tag}a:*")
         await server.command("SET", f"{tag}epoch", name)

@@ -165,7 +165,7 @@ class Barrier:
         False where one has begun without this gateway.
         """
         rebuild, epoch = await self._members.beat()
-        if rebuild and rebuild != self._told:
+        if rebuild:
             await self._tell(rebuild)
         return not self._is_strange(epoch)
 
